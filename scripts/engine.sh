@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# Makes sure that a Docker Engine answers, and ends only the one it started itself.
+#
+#   scripts/engine.sh up        install docker.io if there is no dockerd, start one if none answers
+#   scripts/engine.sh down      stop the engine that `up` started; leave any other alone
+#   scripts/engine.sh status    one line; exit 0 when an engine answers
+#
+# Sourced, it gives engine_up, engine_down, engine_status and engine_answers.
+# MUSTER_STATE  where data, log and pid file of our engine lie (default ~/.cache/muster/engine).
+#               Its data stays after `down`, so that images remain cached.
+
+ENGINE_STATE=${MUSTER_STATE:-$HOME/.cache/muster/engine}
+ENGINE_PIDFILE=$ENGINE_STATE/dockerd.pid
+ENGINE_LOG=$ENGINE_STATE/dockerd.log
+
+engine_answers() { timeout 10 docker info >/dev/null 2>&1; }
+
+# Prints the pid of the engine we started, if it still runs. A pid alone proves nothing after a
+# reboot, so the command line must name our pid file too.
+engine_own_pid() {
+  local pid
+  pid=$(cat "$ENGINE_PIDFILE" 2>/dev/null) || return 1
+  [[ $pid =~ ^[0-9]+$ ]] || return 1
+  tr '\0' '\n' <"/proc/$pid/cmdline" 2>/dev/null | grep -qxF -- "$ENGINE_PIDFILE" || return 1
+  echo "$pid"
+}
+
+# Prints an extra dockerd flag when the way out has a smaller MTU than a bridge would assume.
+engine_mtu_flag() {
+  local dev mtu
+  dev=$(ip -4 route show default 2>/dev/null | sed -n 's/.* dev \([^ ]*\).*/\1/p' | head -n1)
+  mtu=$(cat "/sys/class/net/${dev:-none}/mtu" 2>/dev/null) || return 0
+  if ((mtu < 1500)); then echo "--mtu=$mtu"; fi
+}
+
+engine_install() {
+  if command -v dockerd >/dev/null && command -v iptables >/dev/null && command -v docker >/dev/null; then return; fi
+  [[ $(id -u) == 0 ]] || { echo "engine: dockerd is not installed and only root can install it" >&2; return 1; }
+  echo "engine: installing docker.io and iptables" >&2
+  export DEBIAN_FRONTEND=noninteractive
+  {
+    # The package would start a service by itself where an init system runs; we start our own.
+    apt-get install -y --no-install-recommends docker.io iptables ||
+      { apt-get update && apt-get install -y --no-install-recommends docker.io iptables; }
+  } >"$ENGINE_STATE/apt.log" 2>&1 || { tail -n 5 "$ENGINE_STATE/apt.log" >&2; return 1; }
+}
+
+engine_up() {
+  if command -v docker >/dev/null && engine_answers; then return 0; fi
+  mkdir -p "$ENGINE_STATE"
+  engine_install || return 1
+  if engine_answers; then return 0; fi # the package's own service came up
+  [[ $(id -u) == 0 ]] || { echo "engine: no Docker Engine answers and only root can start one" >&2; return 1; }
+  local pid mtu
+  if ! pid=$(engine_own_pid); then
+    rm -f "$ENGINE_PIDFILE"
+    mtu=$(engine_mtu_flag)
+    # shellcheck disable=SC2086 # the flag is empty or one word
+    setsid nohup dockerd --data-root "$ENGINE_STATE/data" --exec-root "$ENGINE_STATE/exec" \
+      --pidfile "$ENGINE_PIDFILE" --shutdown-timeout 5 $mtu >>"$ENGINE_LOG" 2>&1 </dev/null &
+    pid=$!
+  fi
+  local end=$((SECONDS + 60))
+  until engine_answers; do
+    if [[ ! -d /proc/$pid ]] || ((SECONDS >= end)); then
+      echo "engine: dockerd did not come up; the end of $ENGINE_LOG:" >&2
+      tail -n 5 "$ENGINE_LOG" >&2
+      return 1
+    fi
+    sleep 0.1
+  done
+}
+
+engine_down() {
+  local pid
+  pid=$(engine_own_pid) || { rm -f "$ENGINE_PIDFILE"; return 0; }
+  kill "$pid"
+  local end=$((SECONDS + 30))
+  # A zombie counts as gone: some init processes reap late.
+  while [[ -d /proc/$pid && $(sed -n 's/^State:\t\(.\).*/\1/p' "/proc/$pid/status" 2>/dev/null) != Z ]]; do
+    if ((SECONDS >= end)); then echo "engine: dockerd $pid did not stop within 30 s" >&2; return 1; fi
+    sleep 0.1
+  done
+  rm -f "$ENGINE_PIDFILE"
+}
+
+engine_status() {
+  local pid version
+  version=$(timeout 10 docker version --format '{{.Server.Version}}' 2>/dev/null) || { echo "no engine answers"; return 1; }
+  if pid=$(engine_own_pid); then echo "engine $version, started by us, pid $pid"; else echo "engine $version, not ours"; fi
+}
+
+if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
+  set -euo pipefail
+  case ${1:-} in
+    up | down | status) "engine_$1" ;;
+    *) echo "usage: $0 up|down|status" >&2; exit 2 ;;
+  esac
+fi

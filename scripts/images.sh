@@ -1,0 +1,169 @@
+#!/usr/bin/env bash
+# Provides the images that the example's stack names: pulled where a registry answers, otherwise
+# built from Debian packages under the same names.
+#
+#   scripts/images.sh           make sure all are there; silent and quick when they are
+#   scripts/images.sh remove    remove those built here (pulled ones stay), and the cached base
+#
+# MUSTER_IMAGES        auto (default), pull or build
+# MUSTER_IMAGES_CACHE  where the base system is kept (default ~/.cache/muster/images)
+#
+# What is built here carries the label io.muster.demo-image=<hash of its recipe>: a changed recipe is
+# rebuilt, an image of somebody else's is never touched.
+set -euo pipefail
+
+IMAGES=(postgres:15 redis:7 python:3.11-slim)
+LABEL=io.muster.demo-image
+BASE=muster-demo-base:bookworm
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+RECIPES=$HERE/images
+CACHE=${MUSTER_IMAGES_CACHE:-$HOME/.cache/muster/images}
+
+say() { echo "images: $*" >&2; }
+
+recipe_hash() { cat "$RECIPES"/* | sha256sum | cut -c1-16; }
+
+# Prints those of IMAGES that are missing or were built here from another recipe.
+wanted() {
+  local hash=$1 have
+  have=$(docker image ls --no-trunc --format '{{.Repository}}:{{.Tag}}')
+  local image old
+  for image in "${IMAGES[@]}"; do
+    if ! grep -qxF "$image" <<<"$have"; then echo "$image"; continue; fi
+    old=$(docker image inspect --format "{{index .Config.Labels \"$LABEL\"}}" "$image" 2>/dev/null || true)
+    if [[ -n $old && $old != "$hash" && $old != "<no value>" ]]; then echo "$image"; fi
+  done
+}
+
+registry_answers() { timeout 10 docker manifest inspect docker.io/library/postgres:15 >/dev/null 2>&1; }
+
+# Where this machine gets Debian from.
+mirror() {
+  local uri
+  uri=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 2>/dev/null |
+    grep -v security | head -n1) || true
+  if [[ -z $uri ]]; then
+    uri=$(sed -nE 's/^(URIs: *|deb +(\[[^]]*\] +)?)(https?:[^ ]*debian\/?)( .*)?$/\3/p' \
+      /etc/apt/sources.list /etc/apt/sources.list.d/*.{list,sources} 2>/dev/null | grep -v security | head -n1) || true
+  fi
+  uri=${uri:-http://deb.debian.org/debian}
+  echo "${uri%/}"
+}
+
+security_mirror() {
+  local uri
+  uri=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.{list,sources} 2>/dev/null |
+    grep -v '^ *#' | grep -oE 'https?://[^ ]*debian-security' | head -n1) || true
+  echo "${uri:-http://security.debian.org/debian-security}"
+}
+
+# The base system as a tar in the cache, and as an image.
+base_tar() {
+  local tar=$CACHE/bookworm-minbase.tar dir
+  if [[ -s $tar ]]; then echo "$tar"; return; fi
+  [[ $(id -u) == 0 ]] || { say "only root can build the base system"; return 1; }
+  if ! command -v debootstrap >/dev/null; then
+    say "installing debootstrap"
+    { apt-get install -qy --no-install-recommends debootstrap debian-archive-keyring ||
+      { apt-get update -q && apt-get install -qy --no-install-recommends debootstrap debian-archive-keyring; }
+    } >"$CACHE/apt.log" 2>&1 || { tail -n 5 "$CACHE/apt.log" >&2; return 1; }
+  fi
+  say "debootstrap bookworm from $(mirror)"
+  dir=$(mktemp -d "$CACHE/rootfs.XXXXXX")
+  local keyring=/usr/share/keyrings/debian-archive-keyring.gpg proxy
+  proxy=$(apt-config dump --format '%v' Acquire::http::Proxy 2>/dev/null || true)
+  if ! env ${proxy:+http_proxy="$proxy"} debootstrap --variant=minbase ${keyring:+--keyring="$keyring"} \
+    bookworm "$dir" "$(mirror)" >"$CACHE/debootstrap.log" 2>&1; then
+    tail -n 5 "$CACHE/debootstrap.log" >&2
+    rm -rf --one-file-system "$dir"
+    return 1
+  fi
+  rm -rf "$dir"/var/cache/apt/* "$dir"/var/lib/apt/lists/* "$dir"/usr/share/{doc,man,info,locale}/* "$dir"/var/log/*
+  # What a container needs: no services started by packages, no waiting for the disk at each file.
+  printf '#!/bin/sh\nexit 101\n' >"$dir/usr/sbin/policy-rc.d" && chmod 755 "$dir/usr/sbin/policy-rc.d"
+  echo force-unsafe-io >"$dir/etc/dpkg/dpkg.cfg.d/unsafe-io"
+  printf 'path-exclude=/usr/share/%s/*\n' doc man info locale >"$dir/etc/dpkg/dpkg.cfg.d/no-docs"
+  tar -C "$dir" --exclude=./dev --exclude=./proc --exclude=./sys -cf "$tar.part" .
+  mv "$tar.part" "$tar"
+  rm -rf --one-file-system "$dir"
+  echo "$tar"
+}
+
+# Writes into $1 the build context of the base: apt set up as on this machine.
+base_context() {
+  local context=$1
+  mkdir -p "$context/apt/apt.conf.d" "$context/certs"
+  printf 'deb %s bookworm main\ndeb %s bookworm-updates main\ndeb %s bookworm-security main\n' \
+    "$(mirror)" "$(mirror)" "$(security_mirror)" >"$context/apt/sources.list"
+  { apt-config dump 2>/dev/null | grep -E '^Acquire::(https?::(Proxy|Verify|CaInfo)|Check-|Retries|Force)' || true
+    echo 'APT::Install-Recommends "false";'; } >"$context/apt/apt.conf.d/99host"
+  if grep -q https: "$context/apt/sources.list" && [[ -r /etc/ssl/certs/ca-certificates.crt ]]; then
+    cp /etc/ssl/certs/ca-certificates.crt "$context/certs/"
+  fi
+}
+
+build() { # TAG DOCKERFILE CONTEXT [ARG…]
+  local tag=$1 file=$2 context=$3 log
+  shift 3
+  log=$CACHE/build-${tag//[:\/]/-}.log
+  docker build --network=host -q -t "$tag" -f "$file" "$@" "$context" >"$log" 2>&1 ||
+    { say "building $tag failed, see $log:"; tail -n 15 "$log" >&2; return 1; }
+}
+
+base_image() { # HASH
+  local hash=$1 tar context
+  if [[ $(docker image inspect --format "{{index .Config.Labels \"$LABEL\"}}" "$BASE" 2>/dev/null) == "$hash" ]]; then return; fi
+  tar=$(base_tar)
+  context=$(mktemp -d "$CACHE/context.XXXXXX")
+  base_context "$context"
+  docker import "$tar" "$BASE-raw" >/dev/null
+  build "$BASE" "$RECIPES/base.Dockerfile" "$context" --build-arg "BASE=$BASE-raw" --label "$LABEL=$hash"
+  docker image rm "$BASE-raw" >/dev/null 2>&1 || true
+  rm -rf "$context"
+}
+
+build_all() { # HASH IMAGE…
+  local hash=$1 image recipe failed=0
+  shift
+  mkdir -p "$CACHE"
+  base_image "$hash"
+  local pids=()
+  for image in "$@"; do
+    recipe=${image%%:*}
+    say "building $image from Debian packages"
+    build "$image" "$RECIPES/$recipe.Dockerfile" "$RECIPES" --build-arg "BASE=$BASE" --label "$LABEL=$hash" &
+    pids+=($!)
+  done
+  local pid
+  for pid in "${pids[@]}"; do wait "$pid" || failed=1; done
+  return "$failed"
+}
+
+ensure() {
+  local hash missing how=${MUSTER_IMAGES:-auto}
+  hash=$(recipe_hash)
+  mapfile -t missing < <(wanted "$hash")
+  if ((${#missing[@]} == 0)); then return; fi
+  if [[ $how == auto ]]; then if registry_answers; then how=pull; else how=build; fi; fi
+  if [[ $how == pull ]]; then
+    local image
+    for image in "${missing[@]}"; do say "pulling $image"; docker pull -q "$image" >/dev/null || { how=build; break; }; done
+    if [[ $how == pull ]]; then return; fi
+    if [[ ${MUSTER_IMAGES:-auto} == pull ]]; then say "pulling failed"; return 1; fi
+    mapfile -t missing < <(wanted "$hash")
+  fi
+  build_all "$hash" "${missing[@]}"
+}
+
+remove() {
+  local ids
+  mapfile -t ids < <(docker image ls -q --filter "label=$LABEL" | sort -u)
+  if ((${#ids[@]})); then docker image rm -f "${ids[@]}" >/dev/null; fi
+  rm -rf --one-file-system "$CACHE"
+}
+
+case ${1:-} in
+  '') ensure ;;
+  remove) remove ;;
+  *) echo "usage: $0 [remove]" >&2; exit 2 ;;
+esac
