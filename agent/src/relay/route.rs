@@ -1,0 +1,456 @@
+//! One published port while the relay runs: where it leads, who uses it, who waits for it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::Limits;
+use super::pool::Pool;
+use super::protocol::{Drained, EntryView, Mode, RouteSpec};
+use super::stats::{PortCounters, PortStats, ReleaseCounters};
+use super::table::Entry;
+
+/// Releases without traffic whose counters are kept.
+const KEPT_RELEASES: usize = 8;
+/// How long closed connections may take to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(4);
+
+/// Locks; a panic elsewhere leaves counters and lists usable.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One endpoint of one release, from a switch to it until its last connection ends.
+#[derive(Debug)]
+pub(super) struct Backend {
+    pub release: String,
+    pub endpoint: Option<SocketAddr>,
+    pub counters: Arc<ReleaseCounters>,
+    pub pool: Pool,
+    /// Fires when what is still open has to end.
+    pub close: CancellationToken,
+    open: AtomicU64,
+    idle: Notify,
+}
+
+impl Backend {
+    fn new(release: &str, endpoint: Option<SocketAddr>, counters: Arc<ReleaseCounters>) -> Arc<Self> {
+        Arc::new(Self {
+            release: release.to_owned(),
+            endpoint,
+            counters,
+            pool: Pool::default(),
+            close: CancellationToken::new(),
+            open: AtomicU64::new(0),
+            idle: Notify::new(),
+        })
+    }
+
+    pub fn open(&self) -> u64 {
+        self.open.load(Relaxed)
+    }
+
+    async fn wait_idle(&self) {
+        loop {
+            let idle = self.idle.notified();
+            if self.open() == 0 {
+                return;
+            }
+            idle.await;
+        }
+    }
+}
+
+/// What a lease counts as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    Connection,
+    Request,
+    Upgrade,
+}
+
+/// A connection's or request's hold on its backend; a drain waits for it.
+#[derive(Debug)]
+pub(super) struct Lease {
+    pub backend: Arc<Backend>,
+    kind: Use,
+}
+
+impl Lease {
+    fn new(backend: &Arc<Backend>, kind: Use) -> Self {
+        backend.open.fetch_add(1, Relaxed);
+        let lease = Self {
+            backend: Arc::clone(backend),
+            kind,
+        };
+        let (total, open) = lease.gauges();
+        total.fetch_add(1, Relaxed);
+        open.fetch_add(1, Relaxed);
+        lease
+    }
+
+    fn gauges(&self) -> (&AtomicU64, &AtomicU64) {
+        let counters = &self.backend.counters;
+        match self.kind {
+            Use::Connection => (&counters.connections, &counters.connections_open),
+            Use::Request => (&counters.requests, &counters.in_flight),
+            Use::Upgrade => (&counters.upgrades, &counters.upgrades_open),
+        }
+    }
+
+    /// A request that became a tunnel.
+    pub fn upgrade(self) -> Self {
+        Self::new(&self.backend, Use::Upgrade)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.gauges().1.fetch_sub(1, Relaxed);
+        if self.backend.open.fetch_sub(1, Relaxed) == 1 {
+            self.backend.idle.notify_waiters();
+        }
+    }
+}
+
+/// Why a connection or request got no backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NotLed {
+    /// Held for as long as allowed.
+    TooLong,
+    /// Too many are held already.
+    TooMany,
+    /// The route was removed.
+    Removed,
+}
+
+#[derive(Debug)]
+struct Target {
+    backend: Arc<Backend>,
+    ready: bool,
+    mode: Mode,
+}
+
+/// Decrements a counter when dropped.
+pub(super) struct Counted<'a>(&'a AtomicU64);
+
+impl<'a> Counted<'a> {
+    /// Counts up unless `most` are counted already.
+    pub fn up_to(counter: &'a AtomicU64, most: u64) -> Option<Self> {
+        counter
+            .fetch_update(Relaxed, Relaxed, |now| (now < most).then_some(now + 1))
+            .ok()
+            .map(|_| Self(counter))
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A published port.
+#[derive(Debug)]
+pub(super) struct Route {
+    pub port: u16,
+    pub key: String,
+    pub limits: Arc<Limits>,
+    pub counters: PortCounters,
+    /// Fires when the route is removed.
+    pub removed: CancellationToken,
+    /// Fires when the relay ends.
+    pub stopping: CancellationToken,
+    pub listen_error: Mutex<Option<String>>,
+    target: watch::Sender<Target>,
+    entry: Mutex<(Entry, bool)>,
+    /// Backends that traffic was led away from, while something is open there.
+    old: Mutex<Vec<Arc<Backend>>>,
+    releases: Mutex<BTreeMap<String, Arc<ReleaseCounters>>>,
+    /// How many held ones there are on all ports together.
+    held_everywhere: Arc<AtomicU64>,
+    listening: AtomicBool,
+}
+
+impl Route {
+    pub fn new(
+        entry: &Entry,
+        boot_id: &str,
+        limits: Arc<Limits>,
+        held_everywhere: Arc<AtomicU64>,
+        stopping: CancellationToken,
+    ) -> Arc<Self> {
+        let confirmed = entry.boot_id == boot_id;
+        let route = &entry.route;
+        let counters = Arc::new(ReleaseCounters::default());
+        let backend = Backend::new(&route.release, route.endpoint, Arc::clone(&counters));
+        let (target, _) = watch::channel(Target {
+            backend,
+            ready: confirmed && !route.held,
+            mode: route.mode,
+        });
+        Arc::new(Self {
+            port: route.port,
+            key: route.key.clone(),
+            limits,
+            counters: PortCounters::default(),
+            removed: CancellationToken::new(),
+            stopping,
+            listen_error: Mutex::new(None),
+            target,
+            entry: Mutex::new((entry.clone(), confirmed)),
+            old: Mutex::new(Vec::new()),
+            releases: Mutex::new(BTreeMap::from([(route.release.clone(), counters)])),
+            held_everywhere,
+            listening: AtomicBool::new(false),
+        })
+    }
+
+    pub fn mode(&self) -> Mode {
+        self.target.borrow().mode
+    }
+
+    /// Remembers whether the port is listened on, and why not.
+    pub fn set_listening(&self, result: Result<(), String>) {
+        self.listening.store(result.is_ok(), Relaxed);
+        *lock(&self.listen_error) = result.err();
+    }
+
+    /// Leads new traffic where the stored `entry` says, at once.
+    pub fn switch(&self, entry: &Entry, boot_id: &str) {
+        let route = &entry.route;
+        let confirmed = entry.boot_id == boot_id;
+        let ready = confirmed && !route.held;
+        let counters = self.counters_of(&route.release);
+        let mut left = None;
+        self.target.send_modify(|target| {
+            let same = target.backend.endpoint == route.endpoint
+                && target.backend.release == route.release
+                && target.mode == route.mode;
+            if !same {
+                let next = Backend::new(&route.release, route.endpoint, counters);
+                left = Some(std::mem::replace(&mut target.backend, next));
+            }
+            target.ready = ready;
+            target.mode = route.mode;
+        });
+        *lock(&self.entry) = (entry.clone(), confirmed);
+        if let Some(backend) = left {
+            backend.pool.close();
+            let mut old = lock(&self.old);
+            old.retain(|backend| backend.open() > 0);
+            if backend.open() > 0 {
+                old.push(backend);
+            }
+        }
+        self.forget_releases();
+    }
+
+    fn counters_of(&self, release: &str) -> Arc<ReleaseCounters> {
+        let mut releases = lock(&self.releases);
+        Arc::clone(releases.entry(release.to_owned()).or_default())
+    }
+
+    /// Drops the counters of releases nobody uses, smallest use first, so that the map stays small.
+    fn forget_releases(&self) {
+        let current = Arc::clone(&self.target.borrow().backend);
+        let mut releases = lock(&self.releases);
+        while releases.len() > KEPT_RELEASES {
+            let unused = releases
+                .iter()
+                .filter(|(name, counters)| **name != current.release && Arc::strong_count(counters) == 1)
+                .min_by_key(|(_, counters)| counters.last_used_ms.load(Relaxed))
+                .map(|(name, _)| name.clone());
+            match unused {
+                Some(name) => releases.remove(&name),
+                None => return,
+            };
+        }
+    }
+
+    fn lease_now(&self, kind: Use) -> Option<Lease> {
+        // Counted while the switch is locked out: a drain that starts after a switch sees every older lease.
+        let target = self.target.borrow();
+        target.ready.then(|| Lease::new(&target.backend, kind))
+    }
+
+    /// A lease on where the port leads now; while the port is held, waits.
+    pub async fn lease(&self, kind: Use) -> Result<Lease, NotLed> {
+        self.counters.touch();
+        match self.lease_now(kind) {
+            Some(lease) => Ok(lease),
+            None => self.wait_for_lease(kind).await,
+        }
+    }
+
+    async fn wait_for_lease(&self, kind: Use) -> Result<Lease, NotLed> {
+        let full = || {
+            self.counters.held_too_long.fetch_add(1, Relaxed);
+            NotLed::TooMany
+        };
+        let _here = Counted::up_to(&self.counters.held_now, self.limits.held_per_port).ok_or_else(full)?;
+        let _everywhere = Counted::up_to(&self.held_everywhere, self.limits.held).ok_or_else(full)?;
+        self.counters.held.fetch_add(1, Relaxed);
+        let mut changes = self.target.subscribe();
+        let ready = async {
+            loop {
+                changes.borrow_and_update();
+                if let Some(lease) = self.lease_now(kind) {
+                    return Ok(lease);
+                }
+                if changes.changed().await.is_err() {
+                    return Err(NotLed::Removed);
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            lease = ready => lease,
+            () = self.removed.cancelled() => Err(NotLed::Removed),
+            () = self.stopping.cancelled() => Err(NotLed::Removed),
+            () = tokio::time::sleep(self.limits.hold) => {
+                self.counters.held_too_long.fetch_add(1, Relaxed);
+                Err(NotLed::TooLong)
+            }
+        }
+    }
+
+    /// Whether `backend` is where new traffic goes.
+    pub fn is_current(&self, backend: &Arc<Backend>) -> bool {
+        Arc::ptr_eq(&self.target.borrow().backend, backend)
+    }
+
+    /// The backends of `release` that get no new traffic; `None` when it is current and has no older ones.
+    fn drainable(&self, release: &str) -> Option<Vec<Arc<Backend>>> {
+        let mut found: Vec<_> = {
+            let mut old = lock(&self.old);
+            old.retain(|backend| backend.open() > 0);
+            old.iter().filter(|backend| backend.release == release).cloned().collect()
+        };
+        let target = self.target.borrow();
+        if target.backend.release == release {
+            if !target.ready {
+                found.push(Arc::clone(&target.backend));
+            } else if found.is_empty() {
+                return None;
+            }
+        }
+        Some(found)
+    }
+
+    /// Waits until nothing of `release` is open, at most `deadline`, then closes the rest.
+    /// `None` when new traffic still goes there.
+    pub async fn drain(&self, release: &str, deadline: Duration) -> Option<Drained> {
+        let backends = self.drainable(release)?;
+        let open = backends.iter().map(|backend| backend.open()).sum();
+        let all_idle = async {
+            for backend in &backends {
+                backend.wait_idle().await;
+            }
+        };
+        if tokio::time::timeout(deadline, all_idle).await.is_ok() {
+            return Some(Drained { open, closed: 0 });
+        }
+        let closed = backends.iter().map(|backend| backend.open()).sum();
+        // What was current and held gets a fresh backend, or the next traffic would be closed too.
+        self.replace_current(&backends);
+        close_all(&backends).await;
+        Some(Drained { open, closed })
+    }
+
+    fn replace_current(&self, closing: &[Arc<Backend>]) {
+        self.target.send_modify(|target| {
+            if closing.iter().any(|backend| Arc::ptr_eq(backend, &target.backend)) {
+                let old = &target.backend;
+                target.backend = Backend::new(&old.release, old.endpoint, Arc::clone(&old.counters));
+            }
+        });
+    }
+
+    /// Closes everything that goes through the route, wherever it leads.
+    pub async fn close_everything(&self) {
+        let mut backends = std::mem::take(&mut *lock(&self.old));
+        backends.push(Arc::clone(&self.target.borrow().backend));
+        close_all(&backends).await;
+    }
+
+    pub fn view(&self) -> EntryView {
+        let (entry, confirmed) = lock(&self.entry).clone();
+        EntryView {
+            route: RouteSpec { ..entry.route },
+            unconfirmed: !confirmed,
+            boot_id: entry.boot_id,
+            listen_error: self.listen_error(),
+            connections_open: self.counters.open.load(Relaxed),
+            held_now: self.counters.held_now.load(Relaxed),
+            last_activity_ms: self.counters.last_activity_ms.load(Relaxed),
+        }
+    }
+
+    fn listen_error(&self) -> Option<String> {
+        if self.listening.load(Relaxed) {
+            return None;
+        }
+        lock(&self.listen_error).clone()
+    }
+
+    pub fn stats(&self) -> PortStats {
+        let entry = lock(&self.entry).0.clone();
+        let counters = &self.counters;
+        let releases = lock(&self.releases);
+        PortStats {
+            key: self.key.clone(),
+            release: entry.route.release,
+            generation: entry.route.generation,
+            accepted: counters.accepted.load(Relaxed),
+            open: counters.open.load(Relaxed),
+            refused: counters.refused.load(Relaxed),
+            held: counters.held.load(Relaxed),
+            held_now: counters.held_now.load(Relaxed),
+            held_too_long: counters.held_too_long.load(Relaxed),
+            bad_requests: counters.bad_requests.load(Relaxed),
+            last_activity_ms: counters.last_activity_ms.load(Relaxed),
+            releases: releases.iter().map(|(name, counters)| (name.clone(), counters.view())).collect(),
+        }
+    }
+}
+
+async fn close_all(backends: &[Arc<Backend>]) {
+    for backend in backends {
+        backend.pool.close();
+        backend.close.cancel();
+    }
+    let gone = async {
+        for backend in backends {
+            backend.wait_idle().await;
+        }
+    };
+    // Whoever does not leave in time is left to the connection's own limits.
+    let _ = tokio::time::timeout(GOODBYE, gone).await;
+}
+
+/// Why an endpoint was not reached.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectError {
+    #[error("the route has no endpoint")]
+    NoEndpoint,
+    #[error("connecting took longer than {0:?}")]
+    TooSlow(Duration),
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+/// Connects to a backend within the configured time.
+pub(super) async fn connect(backend: &Backend, limits: &Limits) -> Result<TcpStream, ConnectError> {
+    let endpoint = backend.endpoint.ok_or(ConnectError::NoEndpoint)?;
+    let connected = tokio::time::timeout(limits.connect, TcpStream::connect(endpoint)).await;
+    let stream = connected.map_err(|_| ConnectError::TooSlow(limits.connect))??;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}

@@ -1,0 +1,19 @@
+//! Nouns and decisions of Muster.
+//!
+//! Nothing here does IO, reads a clock or makes a random number: time and ids are made at the edge
+//! and passed in. That is what lets the simulator run the shipping decisions.
+
+pub mod app;
+pub mod authorize;
+pub mod environment;
+pub mod event;
+pub mod health;
+pub mod host;
+pub mod ids;
+pub mod label;
+pub mod name;
+pub mod policy;
+pub mod release;
+pub mod run;
+pub mod stack;
+pub mod time;

@@ -1,0 +1,123 @@
+//! A Compose file, read: what an environment is made of.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::health::HealthCheck;
+
+/// A stack file after interpolation, with everything that Muster refuses already refused.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stack {
+    /// Services by their Compose name.
+    pub services: BTreeMap<String, Service>,
+    /// Named volumes.
+    pub volumes: Vec<String>,
+}
+
+/// What a database service is recognised as, by its image.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
+pub enum StoreKind {
+    /// `postgres`, `postgis`, …
+    Postgres,
+    /// `mysql`, `mariadb`.
+    Mysql,
+    /// `redis`, `valkey`.
+    Redis,
+    /// `elasticsearch`, `opensearch`.
+    Elasticsearch,
+}
+
+/// When a dependency lets its dependents start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
+pub enum Condition {
+    /// It was started.
+    Started,
+    /// It is healthy.
+    Healthy,
+    /// It ended with status 0.
+    Completed,
+}
+
+/// Where a mount's files come from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum MountSource {
+    /// A named volume of the stack.
+    Volume(String),
+    /// A volume without a name.
+    Anonymous,
+    /// A folder or file relative to the stack file.
+    Folder(String),
+    /// Memory.
+    Tmpfs,
+}
+
+/// Files of a service that outlive its container or come from outside.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Mount {
+    /// Where the files come from.
+    pub source: MountSource,
+    /// Absolute path in the container.
+    pub target: String,
+    /// Not writable by the service.
+    pub read_only: bool,
+}
+
+/// One service of a stack.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Service {
+    /// Image reference; for a service with `build:` only, none.
+    pub image: Option<String>,
+    /// Build context relative to the stack file.
+    pub build: Option<Build>,
+    /// Replaces the image's command.
+    pub command: Option<Vec<String>>,
+    /// Replaces the image's entrypoint.
+    pub entrypoint: Option<Vec<String>>,
+    /// Environment variables.
+    pub environment: BTreeMap<String, String>,
+    /// Published container ports.
+    pub ports: Vec<u16>,
+    /// Container ports that only the stack reaches.
+    pub expose: Vec<u16>,
+    /// Files.
+    pub mounts: Vec<Mount>,
+    /// Dependencies by service name.
+    pub depends_on: BTreeMap<String, Condition>,
+    /// The declared health check.
+    pub healthcheck: Option<HealthCheck>,
+    /// Working directory in the container.
+    pub working_dir: Option<String>,
+    /// User in the container.
+    pub user: Option<String>,
+    /// The database kind, if it is one.
+    pub store: Option<StoreKind>,
+    /// Restarted when it ends (Compose `restart` other than `no`).
+    pub restart: bool,
+    /// A signal other than the image's to stop it with.
+    pub stop_signal: Option<String>,
+    /// Between that signal and KILL.
+    pub stop_grace_period: Option<Duration>,
+    /// Bytes of memory it may use.
+    pub memory: Option<u64>,
+    /// Thousandths of a CPU it may use.
+    pub milli_cpus: Option<u64>,
+    /// An init process reaps its orphans.
+    pub init: bool,
+    /// The root filesystem is not writable.
+    pub read_only: bool,
+    /// Bytes of shared memory.
+    pub shm_bytes: Option<u64>,
+}
+
+/// How a service's image is made from source.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Build {
+    /// Folder relative to the stack file.
+    pub context: String,
+    /// Dockerfile relative to the context.
+    pub dockerfile: Option<String>,
+    /// Stage.
+    pub target: Option<String>,
+    /// Build arguments.
+    pub args: BTreeMap<String, String>,
+}

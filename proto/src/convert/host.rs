@@ -1,0 +1,78 @@
+//! Hosts and their facts.
+
+use domain::host::{Facts, Liveness};
+use domain::ids::Fence;
+
+use super::Error;
+use crate::v1;
+
+impl From<&Facts> for v1::Facts {
+    fn from(facts: &Facts) -> Self {
+        Self {
+            agent_version: facts.agent_version.clone(),
+            boot_id: facts.boot_id.clone(),
+            platform: facts.platform.clone(),
+            os: facts.os.clone(),
+            cpus: facts.cpus,
+            memory_bytes: facts.memory_bytes,
+            memory_available_bytes: facts.memory_available_bytes,
+            disk_bytes: facts.disk_bytes,
+            disk_available_bytes: facts.disk_available_bytes,
+            engine_version: facts.engine_version.clone(),
+            address: facts.address.clone(),
+        }
+    }
+}
+
+impl From<v1::Facts> for Facts {
+    fn from(facts: v1::Facts) -> Self {
+        Self {
+            agent_version: facts.agent_version,
+            boot_id: facts.boot_id,
+            platform: facts.platform,
+            os: facts.os,
+            cpus: facts.cpus,
+            memory_bytes: facts.memory_bytes,
+            memory_available_bytes: facts.memory_available_bytes,
+            disk_bytes: facts.disk_bytes,
+            disk_available_bytes: facts.disk_available_bytes,
+            engine_version: facts.engine_version,
+            address: facts.address,
+        }
+    }
+}
+
+impl From<Liveness> for v1::Liveness {
+    fn from(liveness: Liveness) -> Self {
+        match liveness {
+            Liveness::Joined => Self::Joined,
+            Liveness::Syncing => Self::Syncing,
+            Liveness::Ready => Self::Ready,
+            Liveness::Unreachable => Self::Unreachable,
+        }
+    }
+}
+
+impl From<Fence> for v1::Fence {
+    fn from(fence: Fence) -> Self {
+        Self {
+            incarnation: fence.incarnation,
+            incarnation_id: fence.incarnation_id.to_string(),
+            epoch: fence.epoch,
+        }
+    }
+}
+
+impl TryFrom<v1::Fence> for Fence {
+    type Error = Error;
+
+    fn try_from(fence: v1::Fence) -> Result<Self, Error> {
+        let incarnation_id = if fence.incarnation_id.is_empty() {
+            uuid::Uuid::nil()
+        } else {
+            uuid::Uuid::try_parse(&fence.incarnation_id)
+                .map_err(|why| Error::invalid("fence.incarnation_id", why))?
+        };
+        Ok(Self { incarnation: fence.incarnation, incarnation_id, epoch: fence.epoch })
+    }
+}
