@@ -14,6 +14,8 @@ pub mod label;
 pub mod name;
 pub mod policy;
 pub mod release;
+pub mod rollout;
 pub mod run;
 pub mod stack;
+pub mod step;
 pub mod time;
