@@ -8,6 +8,7 @@
 # Sourced, it gives engine_up, engine_down, engine_status and engine_answers.
 # MUSTER_STATE  where data, log and pid file of our engine lie (default ~/.cache/muster/engine).
 #               Its data stays after `down`, so that images remain cached.
+# DOCKER_HOST   if set, the socket to look at and to start an engine on.
 
 ENGINE_STATE=${MUSTER_STATE:-$HOME/.cache/muster/engine}
 ENGINE_PIDFILE=$ENGINE_STATE/dockerd.pid
@@ -55,9 +56,10 @@ engine_up() {
   if ! pid=$(engine_own_pid); then
     rm -f "$ENGINE_PIDFILE"
     mtu=$(engine_mtu_flag)
+    engine_note_network
     # shellcheck disable=SC2086 # the flag is empty or one word
     setsid nohup dockerd --data-root "$ENGINE_STATE/data" --exec-root "$ENGINE_STATE/exec" \
-      --pidfile "$ENGINE_PIDFILE" --shutdown-timeout 5 $mtu >>"$ENGINE_LOG" 2>&1 </dev/null &
+      --host "${DOCKER_HOST:-unix:///var/run/docker.sock}" --pidfile "$ENGINE_PIDFILE" --shutdown-timeout 5 $mtu >>"$ENGINE_LOG" 2>&1 </dev/null &
     pid=$!
   fi
   local end=$((SECONDS + 60))
@@ -71,9 +73,41 @@ engine_up() {
   done
 }
 
+# dockerd leaves its bridges, chains and forwarding behind when it stops. What was there before it came
+# is written down, so that `engine_down` can put it back.
+engine_note_network() {
+  {
+    echo "forward_policy=$(iptables -w -S FORWARD 2>/dev/null | sed -n 's/^-P FORWARD //p')"
+    echo "ip_forward=$(cat /proc/sys/net/ipv4/ip_forward)"
+    if ip link show docker0 &>/dev/null; then echo docker0=there; fi
+  } >"$ENGINE_STATE/network-before"
+}
+
+engine_restore_network() { # BRIDGE…
+  local before=$ENGINE_STATE/network-before table rule chain bridge
+  [[ -e $before ]] || return 0
+  if ! grep -q docker0=there "$before"; then
+    for bridge in docker0 "$@"; do ip link del "$bridge" 2>/dev/null || true; done
+    for table in filter nat; do
+      # Rules first (those that name a Docker chain, or one of the bridges), then the emptied chains.
+      while read -r rule; do
+        # shellcheck disable=SC2086 # iptables prints its rules as arguments
+        iptables -w -t "$table" -D ${rule#-A } 2>/dev/null || true
+      done < <(iptables -w -t "$table" -S | grep -E "^-A .*(DOCKER|docker0$(if (($#)); then printf '|%s' "$@"; fi))" | grep -v '"')
+      for chain in $(iptables -w -t "$table" -S | sed -n 's/^-N \(DOCKER[^ ]*\)$/\1/p'); do iptables -w -t "$table" -F "$chain"; done
+      for chain in $(iptables -w -t "$table" -S | sed -n 's/^-N \(DOCKER[^ ]*\)$/\1/p'); do iptables -w -t "$table" -X "$chain"; done
+    done
+    if grep -q forward_policy=ACCEPT "$before"; then iptables -w -P FORWARD ACCEPT; fi
+    if grep -q ip_forward=0 "$before"; then echo 0 >/proc/sys/net/ipv4/ip_forward; fi
+  fi
+  rm -f "$before"
+}
+
 engine_down() {
-  local pid
+  local pid bridges
   pid=$(engine_own_pid) || { rm -f "$ENGINE_PIDFILE"; return 0; }
+  mapfile -t bridges < <(timeout 10 docker network ls --filter driver=bridge --format '{{.ID}} {{.Name}}' 2>/dev/null |
+    sed -n '/ bridge$/!s/^\([^ ]*\) .*/br-\1/p')
   kill "$pid"
   local end=$((SECONDS + 30))
   # A zombie counts as gone: some init processes reap late.
@@ -81,7 +115,8 @@ engine_down() {
     if ((SECONDS >= end)); then echo "engine: dockerd $pid did not stop within 30 s" >&2; return 1; fi
     sleep 0.1
   done
-  rm -f "$ENGINE_PIDFILE"
+  rm -rf --one-file-system "$ENGINE_PIDFILE" "$ENGINE_STATE/exec"
+  engine_restore_network "${bridges[@]}"
 }
 
 engine_status() {

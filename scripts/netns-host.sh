@@ -1,0 +1,159 @@
+#!/usr/bin/env bash
+# A host of its own: a network namespace with its own address, bridges, iptables and Docker Engine.
+#
+#   scripts/netns-host.sh up NAME INDEX      make it; prints ADDRESS, GATEWAY, DOCKER_HOST and NETNS, ready for `eval`
+#   scripts/netns-host.sh show NAME          print the same again
+#   scripts/netns-host.sh exec NAME CMD…     run a command in it (an agent, say), with its DOCKER_HOST
+#   scripts/netns-host.sh load NAME IMAGE…   give it images that this machine's engine has
+#   scripts/netns-host.sh cut NAME           drop everything between it and the machine, both ways, silently
+#   scripts/netns-host.sh heal NAME          let it through again
+#   scripts/netns-host.sh down NAME          remove all of it
+#
+# INDEX (0–255) picks the addresses: the machine is 10.231.INDEX.1, the host is 10.231.INDEX.2. It reaches
+# the machine by that address and nothing beyond. NAME: up to 24 of a–z, 0–9 and -.
+# MUSTER_NETNS_STATE  where the engines' data lies (default ~/.cache/muster/netns).
+set -euo pipefail
+
+usage() { sed -n '4,10s/^# *//p' "$0" >&2; exit 2; }
+[[ $# -ge 2 ]] || usage
+VERB=$1 NAME=$2
+shift 2
+[[ $NAME =~ ^[a-z0-9][a-z0-9-]{0,23}$ ]] || { echo "netns-host: bad name '$NAME'" >&2; exit 2; }
+DIR=${MUSTER_NETNS_STATE:-$HOME/.cache/muster/netns}/$NAME
+NETNS=/run/netns/$NAME
+PIDFILE=$DIR/dockerd.pid
+SOCKET=unix://$DIR/docker.sock
+INSIDE=muster0
+
+inside() { nsenter --net="$NETNS" -- "$@"; }
+index() { cat "$DIR/index" 2>/dev/null || { echo "netns-host: there is no host '$NAME'" >&2; return 1; }; }
+outer() { echo "mstr$(index)"; }
+
+own_pid() {
+  local pid
+  pid=$(cat "$PIDFILE" 2>/dev/null) || return 1
+  tr '\0' '\n' <"/proc/$pid/cmdline" 2>/dev/null | grep -qxF -- "$PIDFILE" || return 1
+  echo "$pid"
+}
+
+show() {
+  local index
+  index=$(index)
+  printf 'ADDRESS=10.231.%s.2\nGATEWAY=10.231.%s.1\nDOCKER_HOST=%s\nNETNS=%s\n' "$index" "$index" "$SOCKET" "$NETNS"
+}
+
+up() {
+  [[ ${1:-} =~ ^[0-9]+$ ]] && (($1 <= 255)) || usage
+  if [[ -e $DIR/index && $(<"$DIR/index") != "$1" ]]; then
+    echo "netns-host: '$NAME' exists with index $(<"$DIR/index")" >&2
+    exit 1
+  fi
+  if [[ ! -e $DIR/index ]]; then
+    # What we did not make we would not dare to remove.
+    [[ ! -e $NETNS ]] || { echo "netns-host: a namespace '$NAME' exists already and is not ours" >&2; exit 1; }
+    [[ ! -e /sys/class/net/mstr$1 ]] || { echo "netns-host: index $1 is in use" >&2; exit 1; }
+    mkdir -p "$DIR"
+    echo "$1" >"$DIR/index"
+  fi
+  local outer
+  outer=$(outer)
+  [[ -e $NETNS ]] || ip netns add "$NAME"
+  if [[ ! -e /sys/class/net/$outer ]]; then
+    ip link add "$outer" type veth peer name "$INSIDE" netns "$NAME"
+    ip addr add "10.231.$1.1/30" dev "$outer"
+    inside ip addr add "10.231.$1.2/30" dev "$INSIDE"
+  fi
+  ip link set "$outer" up
+  inside ip link set lo up
+  inside ip link set "$INSIDE" up
+  inside ip route replace default via "10.231.$1.1"
+  start_engine
+  show
+}
+
+start_engine() {
+  local pid end
+  if ! pid=$(own_pid); then
+    # Its own containerd namespaces: where a system-wide containerd runs, dockerd would share it.
+    # nsenter and not `ip netns exec`, which hides the cgroups.
+    setsid nohup nsenter --net="$NETNS" -- dockerd --data-root "$DIR/data" --exec-root "$DIR/exec" --host "$SOCKET" \
+      --pidfile "$PIDFILE" --shutdown-timeout 3 \
+      --containerd-namespace "moby-$NAME" --containerd-plugins-namespace "plugins-$NAME" \
+      >>"$DIR/dockerd.log" 2>&1 </dev/null &
+    pid=$!
+  fi
+  end=$((SECONDS + 60))
+  until timeout 10 docker --host "$SOCKET" info >/dev/null 2>&1; do
+    if [[ ! -d /proc/$pid ]] || ((SECONDS >= end)); then
+      echo "netns-host: the engine of '$NAME' did not come up:" >&2
+      tail -n 5 "$DIR/dockerd.log" >&2
+      return 1
+    fi
+    sleep 0.1
+  done
+}
+
+stop_engine() {
+  local pid end containers
+  # An engine that was killed left its containers running: a new one takes them over and can end them.
+  if ! own_pid >/dev/null && [[ -d $DIR/data/containers ]]; then start_engine || true; fi
+  pid=$(own_pid) || return 0
+  mapfile -t containers < <(timeout 10 docker --host "$SOCKET" ps -aq 2>/dev/null)
+  if ((${#containers[@]})); then timeout 60 docker --host "$SOCKET" rm -f -v "${containers[@]}" >/dev/null 2>&1 || true; fi
+  kill "$pid"
+  end=$((SECONDS + 30))
+  while [[ -d /proc/$pid && $(sed -n 's/^State:\t\(.\).*/\1/p' "/proc/$pid/status" 2>/dev/null) != Z ]]; do
+    if ((SECONDS >= end)); then kill -KILL "$pid" 2>/dev/null || true; break; fi
+    sleep 0.05
+  done
+}
+
+# Ends what no engine could: shims and the containers below them, known by our exec root.
+end_leftovers() {
+  local pid child
+  for pid in $(pgrep -f -- "$DIR/exec/" || true); do
+    for child in $(pgrep -P "$pid" || true); do kill -KILL "$child" 2>/dev/null || true; done
+    kill -KILL "$pid" 2>/dev/null || true
+  done
+}
+
+# The two rules of a cut. Each drops what arrives, so that no sender is told.
+rules() { # -C, -I or -D
+  iptables -w -t raw "$1" PREROUTING -i "$(outer)" -j DROP
+  inside iptables -w -t raw "$1" PREROUTING -i "$INSIDE" -j DROP
+}
+is_cut() { iptables -w -t raw -C PREROUTING -i "$(outer)" -j DROP 2>/dev/null; }
+cut() { is_cut || rules -I; }
+heal() { if is_cut; then rules -D; fi; }
+
+load() {
+  docker save "$@" | docker --host "$SOCKET" load -q
+}
+
+down() {
+  if [[ -e $DIR/index ]]; then
+    heal || true
+    stop_engine
+    end_leftovers
+    ip link del "$(outer)" 2>/dev/null || true
+    if [[ -e $NETNS ]]; then ip netns del "$NAME"; fi
+    # What a killed engine left mounted would keep its files from being removed.
+    awk -v dir="$DIR/" 'index($5, dir) == 1 { print $5 }' /proc/self/mountinfo | sort -r | while read -r mount; do umount -l "$mount"; done
+    rm -rf --one-file-system "$DIR"
+  fi
+}
+
+case $VERB in
+  up) up "$@" ;;
+  show) show ;;
+  exec)
+    index >/dev/null
+    export DOCKER_HOST=$SOCKET
+    exec nsenter --net="$NETNS" -- "$@"
+    ;;
+  load) index >/dev/null; load "$@" ;;
+  cut) cut ;;
+  heal) heal ;;
+  down) down ;;
+  *) usage ;;
+esac
