@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Makes what a demo needs of an app with a past: a git repository with the commits v1, v2 (another
-# reply) and v3 (asks for a table that nobody made), and an image of each.
+# Makes what a demo needs of an app with a past: a git repository with the tagged commits v1, v2 (another
+# reply; main is here) and v3 (asks for a table that nobody made; a branch), and an image of each.
 #
 #   examples/bot/releases.sh OUTDIR [v1 v2 v3]     the repository is OUTDIR/bot
 #
-# Prints a line per version: NAME COMMIT IMAGE-ID. The images are tagged bot:v1, bot:v2 and bot:v3.
+# Prints a line per version: NAME COMMIT IMAGE-ID. The images are tagged bot:v1, bot:v2 and bot:v3;
+# bot:dev, which compose.yaml names, is the first of them unless somebody built their own.
 # Commits depend on the example's files alone, so a second call finds everything made.
 set -euo pipefail
 
@@ -43,9 +44,11 @@ make_repository() {
   edit src/bot/__init__.py 'VERSION = "1"' 'VERSION = "2"'
   edit src/bot/replies.py 'you said: ' 'I heard: '
   commit v2 2026-01-06T09:00:00Z "Sound more attentive"
+  git -C "$REPO" checkout -q -b session-table
   edit src/bot/__init__.py 'VERSION = "2"' 'VERSION = "3"'
   edit src/bot/store.py 'SESSIONS = "messages"' 'SESSIONS = "session_v2"'
   commit v3 2026-01-07T09:00:00Z "Keep sessions in a table of their own"
+  git -C "$REPO" checkout -q main
   files_hash >"$REPO/.git/example-hash"
 }
 
@@ -57,7 +60,7 @@ files_hash() {
 if [[ $(cat "$REPO/.git/example-hash" 2>/dev/null) != "$(files_hash)" ]]; then make_repository; fi
 
 for version in "${VERSIONS[@]}"; do
-  sha=$(git -C "$REPO" rev-parse "$version^{commit}")
+  sha=$(git -C "$REPO" rev-parse --verify -q "$version^{commit}") || { echo "releases: there is no version '$version'" >&2; exit 2; }
   built=$(docker image inspect --format '{{index .Config.Labels "org.opencontainers.image.revision"}}' "bot:$version" 2>/dev/null || true)
   if [[ $built != "$sha" ]]; then
     git -C "$REPO" archive "$version" |
@@ -67,3 +70,6 @@ for version in "${VERSIONS[@]}"; do
   fi
   echo "$version $sha $(docker image inspect --format '{{.Id}}' "bot:$version")"
 done
+
+dev=$(docker image inspect --format "{{index .Config.Labels \"$LABEL\"}}" bot:dev 2>/dev/null) || dev=bot
+if [[ $dev == bot ]]; then docker tag "bot:${VERSIONS[0]}" bot:dev; fi
