@@ -49,6 +49,15 @@ engine_install() {
 engine_up() {
   if command -v docker >/dev/null && engine_answers; then return 0; fi
   mkdir -p "$ENGINE_STATE"
+  exec 8>"$ENGINE_STATE/lock"
+  flock 8 # one starts it, the others wait
+  engine_start
+  local status=$?
+  exec 8>&-
+  return "$status"
+}
+
+engine_start() {
   engine_install || return 1
   if engine_answers; then return 0; fi # the package's own service came up
   [[ $(id -u) == 0 ]] || { echo "engine: no Docker Engine answers and only root can start one" >&2; return 1; }
@@ -59,7 +68,7 @@ engine_up() {
     engine_note_network
     # shellcheck disable=SC2086 # the flag is empty or one word
     setsid nohup dockerd --data-root "$ENGINE_STATE/data" --exec-root "$ENGINE_STATE/exec" \
-      --host "${DOCKER_HOST:-unix:///var/run/docker.sock}" --pidfile "$ENGINE_PIDFILE" --shutdown-timeout 5 $mtu >>"$ENGINE_LOG" 2>&1 </dev/null &
+      --host "${DOCKER_HOST:-unix:///var/run/docker.sock}" --pidfile "$ENGINE_PIDFILE" --shutdown-timeout 5 $mtu >>"$ENGINE_LOG" 2>&1 </dev/null 8>&- &
     pid=$!
   fi
   local end=$((SECONDS + 60))

@@ -3,7 +3,8 @@
 # built from Debian packages under the same names.
 #
 #   scripts/images.sh           make sure all are there; silent and quick when they are
-#   scripts/images.sh remove    remove those built here (pulled ones stay), and the cached base
+#   scripts/images.sh remove    remove those built here and by examples/bot/releases.sh (pulled ones
+#                               stay), and the cached base
 #
 # MUSTER_IMAGES        auto (default), pull or build
 # MUSTER_IMAGES_CACHE  where the base system is kept (default ~/.cache/muster/images)
@@ -21,17 +22,18 @@ CACHE=${MUSTER_IMAGES_CACHE:-$HOME/.cache/muster/images}
 
 say() { echo "images: $*" >&2; }
 
-recipe_hash() { cat "$RECIPES"/* | sha256sum | cut -c1-16; }
+# RECIPE: the hash of what that image is made from.
+recipe_hash() { cat "$RECIPES/base.Dockerfile" "$RECIPES/$1"[.-]* | sha256sum | cut -c1-16; }
 
 # Prints those of IMAGES that are missing or were built here from another recipe.
 wanted() {
-  local hash=$1 have
+  local have
   have=$(docker image ls --no-trunc --format '{{.Repository}}:{{.Tag}}')
   local image old
   for image in "${IMAGES[@]}"; do
     if ! grep -qxF "$image" <<<"$have"; then echo "$image"; continue; fi
     old=$(docker image inspect --format "{{index .Config.Labels \"$LABEL\"}}" "$image" 2>/dev/null || true)
-    if [[ -n $old && $old != "$hash" && $old != "<no value>" ]]; then echo "$image"; fi
+    if [[ -n $old && $old != "<no value>" && $old != "$(recipe_hash "${image%%:*}")" ]]; then echo "$image"; fi
   done
 }
 
@@ -40,6 +42,7 @@ registry_answers() { timeout 10 docker manifest inspect docker.io/library/postgr
 # Where this machine gets Debian from.
 mirror() {
   local uri
+  # shellcheck disable=SC2016 # apt-get fills that in
   uri=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 2>/dev/null |
     grep -v security | head -n1) || true
   if [[ -z $uri ]]; then
@@ -110,8 +113,9 @@ build() { # TAG DOCKERFILE CONTEXT [ARG…]
     { say "building $tag failed, see $log:"; tail -n 15 "$log" >&2; return 1; }
 }
 
-base_image() { # HASH
-  local hash=$1 tar context
+base_image() {
+  local hash tar context
+  hash=$(recipe_hash base)
   if [[ $(docker image inspect --format "{{index .Config.Labels \"$LABEL\"}}" "$BASE" 2>/dev/null) == "$hash" ]]; then return; fi
   tar=$(base_tar)
   context=$(mktemp -d "$CACHE/context.XXXXXX")
@@ -122,27 +126,31 @@ base_image() { # HASH
   rm -rf "$context"
 }
 
-build_all() { # HASH IMAGE…
-  local hash=$1 image recipe failed=0
-  shift
-  mkdir -p "$CACHE"
-  base_image "$hash"
+build_all() { # IMAGE…
+  local image recipe failed=0
+  base_image
   local pids=()
   for image in "$@"; do
     recipe=${image%%:*}
     say "building $image from Debian packages"
-    build "$image" "$RECIPES/$recipe.Dockerfile" "$RECIPES" --build-arg "BASE=$BASE" --label "$LABEL=$hash" &
+    build "$image" "$RECIPES/$recipe.Dockerfile" "$RECIPES" --build-arg "BASE=$BASE" \
+      --label "$LABEL=$(recipe_hash "$recipe")" &
     pids+=($!)
   done
   local pid
   for pid in "${pids[@]}"; do wait "$pid" || failed=1; done
+  docker image prune -f --filter "label=$LABEL" >/dev/null # what an older recipe was built into
   return "$failed"
 }
 
 ensure() {
-  local hash missing how=${MUSTER_IMAGES:-auto}
-  hash=$(recipe_hash)
-  mapfile -t missing < <(wanted "$hash")
+  local missing how=${MUSTER_IMAGES:-auto}
+  mapfile -t missing < <(wanted)
+  if ((${#missing[@]} == 0)); then return; fi
+  mkdir -p "$CACHE"
+  exec 9>"$CACHE/lock"
+  flock 9 # somebody else may be at it, and then has made them
+  mapfile -t missing < <(wanted)
   if ((${#missing[@]} == 0)); then return; fi
   if [[ $how == auto ]]; then if registry_answers; then how=pull; else how=build; fi; fi
   if [[ $how == pull ]]; then
@@ -150,9 +158,9 @@ ensure() {
     for image in "${missing[@]}"; do say "pulling $image"; docker pull -q "$image" >/dev/null || { how=build; break; }; done
     if [[ $how == pull ]]; then return; fi
     if [[ ${MUSTER_IMAGES:-auto} == pull ]]; then say "pulling failed"; return 1; fi
-    mapfile -t missing < <(wanted "$hash")
+    mapfile -t missing < <(wanted)
   fi
-  build_all "$hash" "${missing[@]}"
+  build_all "${missing[@]}"
 }
 
 remove() {

@@ -43,7 +43,7 @@ show() {
 }
 
 up() {
-  [[ ${1:-} =~ ^[0-9]+$ ]] && (($1 <= 255)) || usage
+  if [[ ! ${1:-} =~ ^(0|[1-9][0-9]{0,2})$ ]] || (($1 > 255)); then usage; fi
   if [[ -e $DIR/index && $(<"$DIR/index") != "$1" ]]; then
     echo "netns-host: '$NAME' exists with index $(<"$DIR/index")" >&2
     exit 1

@@ -34,8 +34,15 @@ edit() { # FILE FROM TO: a change that does not apply must not go unnoticed
   sed -i "s/$2/$3/" "$REPO/$1"
 }
 
+# Made beside its place and moved there when complete, so that an interrupted call leaves nothing half.
 make_repository() {
-  rm -rf "$REPO"
+  local final=$REPO
+  if [[ -e $final && ! -e $final/.git/example-hash ]]; then
+    echo "releases: $final exists and was not made here" >&2
+    exit 1
+  fi
+  rm -rf "$final.part" "$final.old"
+  REPO=$final.part
   mkdir -p "$REPO"
   tar -C "$SOURCE" --exclude=./releases.sh --exclude=./reports --exclude=__pycache__ --exclude=.pytest_cache -cf - . |
     tar -C "$REPO" -xf -
@@ -50,6 +57,10 @@ make_repository() {
   commit v3 2026-01-07T09:00:00Z "Keep sessions in a table of their own"
   git -C "$REPO" checkout -q main
   files_hash >"$REPO/.git/example-hash"
+  if [[ -e $final ]]; then mv "$final" "$final.old"; fi
+  mv "$REPO" "$final"
+  rm -rf "$final.old"
+  REPO=$final
 }
 
 files_hash() {
@@ -59,6 +70,7 @@ files_hash() {
 
 if [[ $(cat "$REPO/.git/example-hash" 2>/dev/null) != "$(files_hash)" ]]; then make_repository; fi
 
+changed=0
 for version in "${VERSIONS[@]}"; do
   sha=$(git -C "$REPO" rev-parse --verify -q "$version^{commit}") || { echo "releases: there is no version '$version'" >&2; exit 2; }
   built=$(docker image inspect --format '{{index .Config.Labels "org.opencontainers.image.revision"}}' "bot:$version" 2>/dev/null || true)
@@ -67,9 +79,12 @@ for version in "${VERSIONS[@]}"; do
       docker build -q -t "bot:$version" --build-arg "COMMIT=$sha" --label "$LABEL=bot" \
         --label "org.opencontainers.image.revision=$sha" - >"$REPO/.git/build.log" 2>&1 ||
       { tail -n 15 "$REPO/.git/build.log" >&2; exit 1; }
+    changed=1
   fi
   echo "$version $sha $(docker image inspect --format '{{.Id}}' "bot:$version")"
 done
 
 dev=$(docker image inspect --format "{{index .Config.Labels \"$LABEL\"}}" bot:dev 2>/dev/null) || dev=bot
 if [[ $dev == bot ]]; then docker tag "bot:${VERSIONS[0]}" bot:dev; fi
+# What an older example was built into.
+if ((changed)); then docker image prune -f --filter "label=$LABEL=bot" >/dev/null; fi

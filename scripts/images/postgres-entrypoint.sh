@@ -23,6 +23,7 @@ fi
 init_scripts() {
   local f
   for f in /docker-entrypoint-initdb.d/*; do
+    # shellcheck disable=SC1090 # the user's own
     case $f in
       *.sh) if [[ -x $f ]]; then "$f"; else . "$f"; fi ;;
       *.sql) psql -v ON_ERROR_STOP=1 --no-psqlrc -U "$user" -d "$db" -f "$f" ;;
