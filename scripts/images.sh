@@ -164,10 +164,11 @@ ensure() {
 }
 
 remove() {
-  local ids
+  local ids status=0
   mapfile -t ids < <(docker image ls -q --filter "label=$LABEL" | sort -u)
-  if ((${#ids[@]})); then docker image rm -f "${ids[@]}" >/dev/null; fi
+  if ((${#ids[@]})); then docker image rm -f "${ids[@]}" >/dev/null || status=1; fi # one in use stays
   rm -rf --one-file-system "$CACHE"
+  return "$status"
 }
 
 case ${1:-} in

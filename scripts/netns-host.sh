@@ -74,6 +74,7 @@ up() {
 start_engine() {
   local pid end
   if ! pid=$(own_pid); then
+    rm -f "$PIDFILE" # a killed one's; dockerd takes its zombie for a running engine
     # Its own containerd namespaces: where a system-wide containerd runs, dockerd would share it.
     # nsenter and not `ip netns exec`, which hides the cgroups.
     setsid nohup nsenter --net="$NETNS" -- dockerd --data-root "$DIR/data" --exec-root "$DIR/exec" --host "$SOCKET" \
