@@ -34,6 +34,12 @@ engine_mtu_flag() {
   if ((mtu < 1500)); then echo "--mtu=$mtu"; fi
 }
 
+# A killed engine's containerd may stay a zombie for long, which the next dockerd takes for a running one.
+engine_forget_dead_containerd() {
+  local file=$ENGINE_STATE/exec/containerd/containerd.pid
+  if [[ -e $file && $(sed -n 's/^State:\t\(.\).*/\1/p' "/proc/$(<"$file")/status" 2>/dev/null) == Z ]]; then rm -f "$file"; fi
+}
+
 engine_install() {
   if command -v dockerd >/dev/null && command -v iptables >/dev/null && command -v docker >/dev/null; then return; fi
   [[ $(id -u) == 0 ]] || { echo "engine: dockerd is not installed and only root can install it" >&2; return 1; }
@@ -64,6 +70,7 @@ engine_start() {
   local pid mtu
   if ! pid=$(engine_own_pid); then
     rm -f "$ENGINE_PIDFILE"
+    engine_forget_dead_containerd
     mtu=$(engine_mtu_flag)
     engine_note_network
     # shellcheck disable=SC2086 # the flag is empty or one word

@@ -71,10 +71,18 @@ up() {
   show
 }
 
+# Removes pid files of processes that are gone. A killed engine's zombie would pass for a running one.
+forget_dead() {
+  local file
+  for file in "$@"; do
+    if [[ -e $file && $(sed -n 's/^State:\t\(.\).*/\1/p' "/proc/$(<"$file")/status" 2>/dev/null) == Z ]]; then rm -f "$file"; fi
+  done
+}
+
 start_engine() {
   local pid end
   if ! pid=$(own_pid); then
-    rm -f "$PIDFILE" # a killed one's; dockerd takes its zombie for a running engine
+    forget_dead "$PIDFILE" "$DIR/exec/containerd/containerd.pid"
     # Its own containerd namespaces: where a system-wide containerd runs, dockerd would share it.
     # nsenter and not `ip netns exec`, which hides the cgroups.
     setsid nohup nsenter --net="$NETNS" -- dockerd --data-root "$DIR/data" --exec-root "$DIR/exec" --host "$SOCKET" \
