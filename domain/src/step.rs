@@ -14,7 +14,10 @@
 //! - An order without undo settles `confirmed` by itself at a healthy verdict and holds at a failed one.
 //! - A newer order (higher generation) replaces the step; what it started is stopped once the newer one is settled.
 
+pub mod event;
 pub mod evidence;
 pub mod journal;
+pub mod machine;
 pub mod order;
+mod process;
 pub mod report;

@@ -346,8 +346,8 @@ pub struct Step {
     pub durations: Durations,
     /// How long going back took, from the order stored to the report stored.
     pub reverted_in: Option<Duration>,
-    /// Healthy for so long while checking, as last reported.
-    pub healthy_for: Option<Duration>,
+    /// Checking, and healthy without a break since about then, by the coordinator's clock; for people only.
+    pub healthy_since: Option<Timestamp>,
     /// When the first mutating order was stored.
     pub touched_at: Option<Timestamp>,
 }
@@ -376,7 +376,7 @@ impl Default for Step {
             failure: None,
             durations: Durations::default(),
             reverted_in: None,
-            healthy_for: None,
+            healthy_since: None,
             touched_at: None,
         }
     }

@@ -33,7 +33,9 @@ pub struct Report {
     pub step: Option<StepReport>,
     /// Of the processes that serve now.
     pub health: HealthNow,
-    /// Everything that is not wanted is gone, and everything wanted runs: no action is under way.
+    /// What shall serve does: its processes run and traffic is led to it.
+    pub serving: bool,
+    /// Serving, and everything that is not wanted is gone.
     pub quiet: bool,
 }
 
