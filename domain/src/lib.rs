@@ -12,6 +12,7 @@ pub mod host;
 pub mod ids;
 pub mod label;
 pub mod name;
+pub mod placement;
 pub mod policy;
 pub mod release;
 pub mod rollout;
