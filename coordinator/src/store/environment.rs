@@ -1,0 +1,57 @@
+//! Rows of environments.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use domain::environment::Environment;
+use domain::ids::{EnvironmentId, HostId, PrincipalId};
+use domain::name::Name;
+use domain::time::Timestamp;
+
+use super::error::Result;
+
+/// An environment. Its principal is its owner.
+///
+/// The connection variables of its services are never in this row: they hold credentials, and lie sealed in a secret
+/// of kind `environment` (see [`super::secret`]). [`EnvironmentWrites::environment_put`] drops them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EnvironmentRow {
+    /// The project.
+    pub project: String,
+    /// The environment.
+    pub environment: Environment,
+    /// The stack file's name, for messages.
+    pub file: String,
+    /// Files that the stack names with `env_file`, by their name there.
+    pub env_files: BTreeMap<String, String>,
+    /// When its host told that nothing of it is left (or its host was removed).
+    pub gone_at: Option<Timestamp>,
+    /// 0: not stored yet. See [`EnvironmentWrites::environment_put`].
+    pub version: u64,
+}
+
+/// Reading environments.
+#[async_trait]
+pub trait EnvironmentReads: Send {
+    /// The environment of this id.
+    async fn environment_get(&mut self, id: EnvironmentId) -> Result<Option<EnvironmentRow>>;
+    /// The owner's environment of this name that is not gone.
+    async fn environment_by_name(
+        &mut self,
+        project: &str,
+        owner: PrincipalId,
+        name: &Name,
+    ) -> Result<Option<EnvironmentRow>>;
+    /// The project's environments that are not gone, by name, of one owner or of all.
+    async fn environment_list(&mut self, project: &str, owner: Option<PrincipalId>) -> Result<Vec<EnvironmentRow>>;
+    /// The host's environments that are not gone, by id.
+    async fn environment_list_of_host(&mut self, host: HostId) -> Result<Vec<EnvironmentRow>>;
+}
+
+/// Changing environments.
+#[async_trait]
+pub trait EnvironmentWrites: Send {
+    /// Stores a new environment (`version` 0) or changes one, if its stored version is still `row.version`. Answers
+    /// the new version; `Exists` when its owner has one of its name that is not gone; `Conflict` otherwise.
+    async fn environment_put(&mut self, row: &EnvironmentRow) -> Result<u64>;
+}
