@@ -20,13 +20,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
     let set = prost_types_set(&compiler.encode_file_descriptor_set())?;
+    let mut config = tonic_prost_build::Config::new();
+    config.enable_type_names();
     tonic_prost_build::configure()
         .build_client(true)
         .build_server(true)
+        // Sorted maps: the same request has the same bytes, which idempotency keys compare.
+        .btree_map(".")
         .bytes(".muster.v1.RegisterBuildRequest.data")
         .bytes(".muster.v1.FetchChunk.data")
         .bytes(".muster.v1.LogChunk.data")
-        .compile_fds(set)?;
+        .compile_fds_with_config(set, config)?;
     Ok(())
 }
 

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use domain::health::{HealthCheck, Probe};
 use domain::ids::{Generation, ReleaseId};
 use domain::name::{Name, TargetRef};
 use domain::release::Release;
 use domain::step::evidence::{ANSWERS, Answer, Cause, Failure, LINE_CHARS, bounded_log};
 use domain::step::journal::{Settled, StepPhase, Verdict};
-use domain::step::order::{Go, Order, OrderKind, Pace, Purpose};
+use domain::step::order::{Go, Order, OrderKind, Pace, ProcessWork, Purpose, Work};
 use domain::step::report::{
     Durations, HealthNow, Report, StageCheck, StageOutcome, StageRefusal, StageReport, Stamp, StepReport,
 };
@@ -33,6 +34,24 @@ pub struct OrderedRelease {
     pub release: Release,
     /// Those of its processes that run on this member.
     pub processes: Vec<Name>,
+}
+
+impl OrderedRelease {
+    /// As the step machine sees it.
+    #[must_use]
+    pub fn work(&self) -> Work {
+        let release = &self.release;
+        let one = |name: &Name| {
+            let process = release.processes.get(name)?;
+            Some(ProcessWork {
+                name: name.clone(),
+                overlap: process.overlap,
+                exposed: release.expose.iter().any(|expose| expose.process == *name),
+                health: process.health.clone().unwrap_or_else(|| HealthCheck::new(Probe::Container)),
+            })
+        };
+        Work { release: release.id, number: release.number, processes: self.processes.iter().filter_map(one).collect() }
+    }
 }
 
 impl From<&Ordered> for v1::StepOrder {
