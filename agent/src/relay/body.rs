@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::{Relaxed, Release, Acquire}};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
@@ -55,6 +55,11 @@ impl RequestBody {
             counters,
             done: Arc::new(AtomicBool::new(true)),
         }
+    }
+
+    /// Counts what is still to come for another release.
+    pub fn count_for(&mut self, counters: Arc<ReleaseCounters>) {
+        self.counters = counters;
     }
 
     /// Becomes true when the whole body was handed on.
@@ -139,6 +144,8 @@ impl Passing {
             return Poll::Ready(None);
         };
         if self.closing.as_mut().poll(cx).is_ready() {
+            self.sender = None;
+            self.lease = None;
             return Poll::Ready(Some(Err(BodyError::Drained)));
         }
         let counters = &lease.backend.counters;
@@ -200,9 +207,4 @@ impl Body for ResponseBody {
             Self::Own(own) => own.size_hint(),
         }
     }
-}
-
-/// Reads and drops what is left of a small body, so that the connection can go on.
-pub(super) async fn discard(mut body: Incoming) {
-    while let Some(Ok(_)) = body.frame().await {}
 }

@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Limits;
 use super::pool::Pool;
-use super::protocol::{Drained, EntryView, Mode, RouteSpec};
-use super::stats::{PortCounters, PortStats, ReleaseCounters};
+use super::protocol::{Drained, EntryView, Mode};
+use super::stats::{PortCounters, PortStats, ReleaseCounters, now_ms};
 use super::table::Entry;
 
 /// Releases without traffic whose counters are kept.
@@ -254,7 +254,9 @@ impl Route {
 
     fn counters_of(&self, release: &str) -> Arc<ReleaseCounters> {
         let mut releases = lock(&self.releases);
-        Arc::clone(releases.entry(release.to_owned()).or_default())
+        let counters = releases.entry(release.to_owned()).or_default();
+        counters.last_used_ms.store(now_ms(), Relaxed);
+        Arc::clone(counters)
     }
 
     /// Drops the counters of releases nobody uses, smallest use first, so that the map stays small.
@@ -380,10 +382,15 @@ impl Route {
         close_all(&backends).await;
     }
 
+    /// Drops kept connections that are too old to be used.
+    pub fn sweep(&self) {
+        self.target.borrow().backend.pool.sweep();
+    }
+
     pub fn view(&self) -> EntryView {
         let (entry, confirmed) = lock(&self.entry).clone();
         EntryView {
-            route: RouteSpec { ..entry.route },
+            route: entry.route,
             unconfirmed: !confirmed,
             boot_id: entry.boot_id,
             listen_error: self.listen_error(),

@@ -150,24 +150,24 @@ impl Table {
     }
 
     /// Applies one confirmation; `Done` when the entry leads to the confirmed address afterwards.
-    pub fn confirm(&mut self, confirmation: &Confirmation, boot_id: &str) -> Confirmed {
+    ///
+    /// # Errors
+    /// When the address cannot be led to.
+    pub fn confirm(&mut self, confirmation: &Confirmation, boot_id: &str) -> Result<Confirmed, Refusal> {
         let Some(entry) = self.entries.get_mut(&confirmation.port) else {
-            return Confirmed::Unknown;
+            return Ok(Confirmed::Unknown);
         };
         if entry.route.key != confirmation.key {
-            return Confirmed::Unknown;
+            return Ok(Confirmed::Unknown);
         }
         if entry.route.generation != confirmation.generation {
-            return Confirmed::OtherGeneration;
+            return Ok(Confirmed::OtherGeneration);
         }
-        entry.route.endpoint = Some(confirmation.endpoint);
+        let confirmed = RouteSpec { endpoint: Some(confirmation.endpoint), ..entry.route.clone() };
+        check_spec(&confirmed)?;
+        entry.route = confirmed;
         boot_id.clone_into(&mut entry.boot_id);
-        Confirmed::Done
-    }
-
-    /// Whether `port` may be given to a new owner.
-    pub fn is_free(&self, port: u16) -> bool {
-        !self.entries.contains_key(&port) && self.reserved_by(port).is_none()
+        Ok(Confirmed::Done)
     }
 
     /// Who has `port` as its automatic one.

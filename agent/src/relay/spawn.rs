@@ -1,0 +1,176 @@
+//! Starting the relay as a process of its own, and starting it again when it is gone.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
+use tokio::time::{Instant, sleep};
+
+use super::client::Client;
+use super::protocol::PortRange;
+
+/// How long a started relay may take until it answers.
+const START_PATIENCE: Duration = Duration::from_secs(2);
+const POLL: Duration = Duration::from_millis(5);
+/// Pause between failed starts, at first and at most; the sum of the first ones stays below a second.
+const RESTART_PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(5));
+/// A log that is larger at a start is moved aside.
+const MAX_LOG_BYTES: u64 = 4 << 20;
+
+/// How the relay is started.
+#[derive(Debug, Clone)]
+pub struct SpawnConfig {
+    /// The binary.
+    pub program: PathBuf,
+    /// What stands before the relay's own arguments, for example `relay`.
+    pub leading: Vec<OsString>,
+    /// The folder of table, lock and log.
+    pub state_dir: PathBuf,
+    /// The control socket.
+    pub socket: PathBuf,
+    /// Where automatic ports come from.
+    pub ports: PortRange,
+}
+
+impl SpawnConfig {
+    /// The relay as `relay` subcommand of the running binary.
+    ///
+    /// # Errors
+    /// When the running binary has no path.
+    pub fn this_binary(state_dir: impl Into<PathBuf>, socket: impl Into<PathBuf>) -> io::Result<Self> {
+        Ok(Self {
+            program: this_program()?,
+            leading: vec!["relay".into()],
+            state_dir: state_dir.into(),
+            socket: socket.into(),
+            ports: PortRange::DEFAULT,
+        })
+    }
+
+    fn arguments(&self) -> Vec<OsString> {
+        let mut arguments = self.leading.clone();
+        arguments.extend(["--state-dir".into(), self.state_dir.clone().into_os_string()]);
+        arguments.extend(["--socket".into(), self.socket.clone().into_os_string()]);
+        let ports = format!("{}-{}", self.ports.first, self.ports.last);
+        arguments.extend(["--ports".into(), ports.into(), "--own-session".into()]);
+        arguments
+    }
+}
+
+/// The running binary's path; after it was replaced on disk, the path of the new one.
+fn this_program() -> io::Result<PathBuf> {
+    let path = std::env::current_exe()?;
+    let text = path.to_string_lossy();
+    match text.strip_suffix(" (deleted)") {
+        Some(replaced) if Path::new(replaced).exists() => Ok(PathBuf::from(replaced)),
+        _ => Ok(path),
+    }
+}
+
+/// Why the relay does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    /// The process could not be started.
+    #[error("E_RELAY_START: cannot start {}: {source}", .program.display())]
+    Start {
+        /// The binary, or the file that was in the way.
+        program: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It was started, but does not answer.
+    #[error("E_RELAY_START: the relay does not answer within {START_PATIENCE:?} ({ended}); see {}", .log.display())]
+    Silent {
+        /// Where it says why.
+        log: PathBuf,
+        /// Whether it ended.
+        ended: String,
+    },
+}
+
+/// Connects to the relay, or starts it and waits until it answers. The relay outlives the caller.
+///
+/// # Errors
+/// When it neither answers nor can be started.
+pub async fn ensure_running(config: &SpawnConfig) -> Result<Client, SpawnError> {
+    let client = Client::new(&config.socket);
+    if client.ping(Duration::from_millis(200)).await.is_ok() {
+        return Ok(client);
+    }
+    let log = config.state_dir.join("relay.log");
+    let failed = |source| SpawnError::Start { program: config.program.clone(), source };
+    let output = open_log(&config.state_dir, &log).map_err(failed)?;
+    let errors = output.try_clone().map_err(failed)?;
+    let mut command = Command::new(&config.program);
+    command
+        .args(config.arguments())
+        // The agent's environment may hold what the relay has no business with.
+        .env_clear()
+        .envs(["RUST_LOG", "RUST_BACKTRACE", "PATH"].iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(output)
+        .stderr(errors);
+    let mut child = command.spawn().map_err(failed)?;
+    let until = Instant::now() + START_PATIENCE;
+    loop {
+        if client.ping(POLL).await.is_ok() {
+            // Reaped when it ends while we live; otherwise by whoever inherits it.
+            tokio::spawn(async move { child.wait().await });
+            return Ok(client);
+        }
+        if Instant::now() >= until {
+            let ended = child.try_wait().ok().flatten().map_or("it runs".to_owned(), |status| status.to_string());
+            // Another relay that holds the folder's lock answers on the socket, so this one is of no use to anybody.
+            let _ = child.start_kill();
+            tokio::spawn(async move { child.wait().await });
+            return Err(SpawnError::Silent { log, ended });
+        }
+        sleep(POLL).await;
+    }
+}
+
+fn open_log(dir: &Path, log: &Path) -> io::Result<File> {
+    super::make_private(dir)?;
+    if fs::metadata(log).is_ok_and(|found| found.len() > MAX_LOG_BYTES) {
+        fs::rename(log, log.with_extension("log.1"))?;
+    }
+    OpenOptions::new().append(true).create(true).mode(0o600).open(log)
+}
+
+/// What a supervisor saw.
+#[derive(Debug)]
+pub enum Supervised {
+    /// The relay answers; `Client::table` says how often it was started.
+    Running(Client),
+    /// It is gone and will be started again at once.
+    Gone,
+    /// It could not be started; tried again after a pause.
+    Failed(SpawnError),
+}
+
+/// Keeps the relay running for as long as this future is polled: one that dies is back within a second.
+/// Dropping it leaves the relay running.
+pub async fn supervise(config: SpawnConfig, mut report: impl FnMut(Supervised)) {
+    let mut pause = RESTART_PAUSES.0;
+    loop {
+        match ensure_running(&config).await {
+            Ok(client) => {
+                pause = RESTART_PAUSES.0;
+                report(Supervised::Running(client.clone()));
+                client.gone().await;
+                report(Supervised::Gone);
+            }
+            Err(error) => {
+                report(Supervised::Failed(error));
+                sleep(pause).await;
+                pause = (pause * 2).min(RESTART_PAUSES.1);
+            }
+        }
+    }
+}
