@@ -1,0 +1,173 @@
+//! `muster host`.
+
+use std::collections::HashMap;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use proto::v1;
+
+use super::client::Client;
+use super::error::Error;
+use super::output::{Output, dash, pairs};
+use super::time;
+
+/// Verbs of `muster host`.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// All hosts, or those with these labels
+    List {
+        /// KEY=VALUE,...
+        #[arg(long, short = 'l', default_value = "")]
+        selector: String,
+    },
+    /// One host with its facts
+    Show {
+        /// Name or id
+        host: String,
+    },
+    /// Set labels with KEY=VALUE, take them away with KEY-
+    Label {
+        /// Name or id
+        host: String,
+        /// KEY=VALUE or KEY-
+        #[arg(required = true)]
+        changes: Vec<String>,
+    },
+    /// Place nothing new there
+    Drain {
+        /// Name or id
+        host: String,
+    },
+    /// Place things there again
+    Undrain {
+        /// Name or id
+        host: String,
+    },
+    /// Forget the host and revoke its certificate
+    Remove {
+        /// Name or id
+        host: String,
+        /// Also when it is reachable or holds environments or releases
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// Carries out a verb.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn run(command: Command, client: &Client, output: &Output) -> Result<ExitCode, Error> {
+    let mut hosts = client.hosts();
+    match command {
+        Command::List { selector } => {
+            let list = hosts.list(v1::ListHostsRequest { selector }).await?.into_inner();
+            output.show(&list, || print_list(&list.hosts, output))?;
+        }
+        Command::Show { host } => {
+            let host = hosts.show(v1::ShowHostRequest { host }).await?.into_inner();
+            output.show(&host, || print_host(&host, output))?;
+        }
+        Command::Label { host, changes } => {
+            let (set, unset) = split_changes(&changes)?;
+            let host = hosts.label(v1::LabelHostRequest { host, set, unset }).await?.into_inner();
+            output.show(&host, || output.line(&format!("{}: {}", host.name, pairs(&host.labels))))?;
+        }
+        Command::Drain { host } => {
+            let host = hosts.drain(v1::DrainHostRequest { host }).await?.into_inner();
+            output.show(&host, || output.line(&format!("{}: draining; nothing new is placed there", host.name)))?;
+        }
+        Command::Undrain { host } => {
+            let host = hosts.undrain(v1::DrainHostRequest { host }).await?.into_inner();
+            output.show(&host, || output.line(&format!("{}: takes new work again", host.name)))?;
+        }
+        Command::Remove { host, force } => {
+            let answer = hosts.remove(v1::RemoveHostRequest { host: host.clone(), force }).await?.into_inner();
+            output.show(&answer, || output.line(&format!("{host}: removed")))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Splits `KEY=VALUE` and `KEY-`; shared with `muster config set`.
+///
+/// # Errors
+/// A part is neither.
+pub fn split_changes(changes: &[String]) -> Result<(HashMap<String, String>, Vec<String>), Error> {
+    let mut set = HashMap::new();
+    let mut unset = Vec::new();
+    for change in changes {
+        if let Some((key, value)) = change.split_once('=') {
+            set.insert(key.to_owned(), value.to_owned());
+        } else if let Some(key) = change.strip_suffix('-') {
+            unset.push(key.to_owned());
+        } else {
+            return Err(Error::usage("E_USAGE", format!("{change:?}: write KEY=VALUE to set, KEY- to take away")));
+        }
+    }
+    Ok((set, unset))
+}
+
+fn state(host: &v1::Host) -> String {
+    let silent = time::duration(host.silent_micros);
+    let text = match host.liveness() {
+        v1::Liveness::Ready => "ready".to_owned(),
+        v1::Liveness::Syncing => "syncing".to_owned(),
+        v1::Liveness::Unreachable => format!("unreachable {silent}"),
+        v1::Liveness::Joined | v1::Liveness::Unspecified => "joined, no session yet".to_owned(),
+    };
+    if host.draining { format!("{text}, draining") } else { text }
+}
+
+fn releases(host: &v1::Host) -> String {
+    let one = |release: &v1::HostRelease| {
+        let doubt = if release.unknown { "?" } else { "" };
+        format!("{} {}{doubt}", release.target, release.number)
+    };
+    dash(host.releases.iter().map(one).collect::<Vec<_>>().join(", "))
+}
+
+fn count(n: u32) -> String {
+    if n == 0 { "–".to_owned() } else { n.to_string() }
+}
+
+fn print_list(hosts: &[v1::Host], output: &Output) {
+    let row = |host: &v1::Host| {
+        let version = host.facts.as_ref().map(|facts| facts.agent_version.clone()).unwrap_or_default();
+        let seen = if host.seen_at == 0 { "–".to_owned() } else { time::duration(host.silent_micros) };
+        vec![
+            host.name.clone(),
+            pairs(&host.labels),
+            state(host),
+            dash(version),
+            count(host.environments),
+            count(host.runs),
+            releases(host),
+            seen,
+        ]
+    };
+    let rows: Vec<Vec<String>> = hosts.iter().map(row).collect();
+    output.table(&["HOST", "LABELS", "STATE", "AGENT", "ENVS", "RUNS", "RELEASES", "SEEN"], &rows);
+}
+
+fn print_host(host: &v1::Host, output: &Output) {
+    let facts = host.facts.clone().unwrap_or_default();
+    let gib = |bytes: u64| format!("{}.{} GiB", bytes >> 30, (bytes % (1 << 30)) * 10 >> 30);
+    output.line(&format!("{}  {}", host.name, host.id));
+    let lines = [
+        ("state", format!("{} since {}", state(host), time::stamp(host.since))),
+        ("labels", pairs(&host.labels)),
+        ("joined", time::stamp(host.joined_at)),
+        ("agent", dash(facts.agent_version)),
+        ("engine", if facts.engine_version.is_empty() { "does not answer".to_owned() } else { facts.engine_version }),
+        ("system", format!("{}, {}, {} cpus", facts.os, facts.platform, facts.cpus)),
+        ("memory", format!("{} free of {}", gib(facts.memory_available_bytes), gib(facts.memory_bytes))),
+        ("disk", format!("{} free of {}", gib(facts.disk_available_bytes), gib(facts.disk_bytes))),
+        ("address", dash(facts.address)),
+        ("holds", format!("{} environments, {} runs", host.environments, host.runs)),
+        ("releases", releases(host)),
+    ];
+    for (name, value) in lines {
+        output.line(&format!("  {name:<9} {value}"));
+    }
+}
