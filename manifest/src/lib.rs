@@ -6,12 +6,15 @@
 pub mod app;
 mod bytes;
 mod distance;
+pub mod dotenv;
 pub mod duration;
 pub mod git;
 pub mod image_ref;
+mod interpolate;
 mod path;
 pub mod problem;
 mod reader;
+pub mod stack;
 mod words;
 mod yaml;
 

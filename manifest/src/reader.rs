@@ -69,8 +69,10 @@ impl<'a> Reader<'a> {
         self.family
     }
 
-    pub(crate) fn failed(&self) -> bool {
-        !self.problems.is_empty()
+    /// Problems of another file that this one names.
+    pub(crate) fn foreign(&mut self, problems: Vec<Problem>) {
+        let room = MAX_PROBLEMS.saturating_sub(self.problems.len());
+        self.problems.extend(problems.into_iter().take(room));
     }
 
     pub(crate) fn problem(&mut self, code: Code, pos: Pos, message: impl Into<String>, hint: impl Into<String>) {
@@ -129,6 +131,7 @@ impl<'a> Reader<'a> {
         let absent = keys.absent.iter().map(|(absent, _)| *absent);
         let hint = match nearest(key, keys.known.iter().copied().chain(absent)) {
             Some(meant) => format!("did you mean {meant:?}?"),
+            None if keys.known.is_empty() => "no key is read here".to_owned(),
             None => format!("known: {}", keys.known.join(", ")),
         };
         self.problem(self.family.unknown_key, entry.pos, format!("unknown key {:?} in {place}", cut(key)), hint);

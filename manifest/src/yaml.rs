@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Tag};
 
 use crate::problem::{Code, Family, Pos, Problem};
 
@@ -155,6 +155,20 @@ impl<'a> Builder<'a> {
         self.problem(self.family.syntax, pos, message, hint)
     }
 
+    fn unreadable(&self, error: &ScanError) -> Box<Problem> {
+        let pos = pos_of(*error.marker());
+        // The parser's own limit on brackets, met while it looks ahead.
+        if error.info().contains("recursion limit") {
+            return self.too_deep(pos);
+        }
+        self.syntax(pos, error.info().to_lowercase(), "")
+    }
+
+    fn too_deep(&self, pos: Pos) -> Box<Problem> {
+        let hint = format!("at most {MAX_DEPTH} levels are read");
+        self.problem(self.family.too_deep, pos, "values nest too deeply here", hint)
+    }
+
     fn check_text(&self, text: &str) -> Fatal<()> {
         if text.len() > MAX_BYTES {
             let message = format!("the file has {} bytes", text.len());
@@ -169,7 +183,7 @@ impl<'a> Builder<'a> {
 
     fn run(&mut self, text: &str) -> Fatal<Rc<Node>> {
         for event in Parser::new_from_str(text) {
-            let (event, span) = event.map_err(|error| self.syntax(pos_of(*error.marker()), error.info().to_lowercase(), ""))?;
+            let (event, span) = event.map_err(|error| self.unreadable(&error))?;
             self.event(event, pos_of(span.start))?;
         }
         let empty = || self.syntax(Pos::START, "the file is empty", "");
@@ -225,10 +239,7 @@ impl<'a> Builder<'a> {
     }
 
     fn check_depth(&self, height: usize, pos: Pos) -> Fatal<()> {
-        if self.frames.len() + height <= MAX_DEPTH {
-            return Ok(());
-        }
-        Err(self.problem(self.family.too_deep, pos, "values nest too deeply here", format!("at most {MAX_DEPTH} levels are read")))
+        if self.frames.len() + height <= MAX_DEPTH { Ok(()) } else { Err(self.too_deep(pos)) }
     }
 
     fn close(&mut self) -> Fatal<()> {

@@ -1,0 +1,164 @@
+//! The keys of a service: honoured, not used, refused, not in this version.
+
+use crate::problem::Code;
+use crate::reader::{Fields, Keys, Reader};
+use crate::yaml::{Node, Value};
+
+/// All that are read; those of [`UNUSED`] and [`REFUSED`] stand here too, so that they are no unknown keys.
+pub(super) const SERVICE: Keys = Keys {
+    known: &[
+        "image", "build", "command", "entrypoint", "environment", "env_file", "ports", "expose", "volumes", "tmpfs", "depends_on",
+        "healthcheck", "working_dir", "user", "restart", "stop_signal", "stop_grace_period", "mem_limit", "deploy", "cpus", "init",
+        "read_only", "shm_size", "networks",
+        // UNUSED
+        "container_name", "hostname", "domainname", "labels", "label_file", "annotations", "logging", "attach", "develop", "tty",
+        "stdin_open", "pull_policy", "pull_refresh_after", "mem_reservation", "cpu_shares",
+        // REFUSED
+        "privileged", "network_mode", "pid", "ipc", "uts", "userns_mode", "cgroup", "cgroup_parent", "cap_add", "devices",
+        "device_cgroup_rules", "gpus", "security_opt", "sysctls", "credential_spec", "provider", "runtime", "use_api_socket",
+        "oom_kill_disable", "oom_score_adj", "isolation", "volumes_from",
+    ],
+    absent: &[
+        ("secrets", "give the values as environment variables"),
+        ("configs", "mount the files from the stack file's folder"),
+        ("extends", "write the keys into the service, or use an anchor"),
+        ("profiles", "every service of the file is started; move others to a file of their own"),
+        ("links", "services reach each other by name; use depends_on for the order"),
+        ("external_links", "services reach each other by name within one environment"),
+        ("extra_hosts", "reach other services by their names"),
+        ("platform", "images of the host's own platform are used"),
+        ("scale", "one container runs per service"),
+        ("cap_drop", "leave it out; containers have the engine's usual capabilities"),
+        ("ulimits", "leave it out; the engine's limits hold"),
+        ("group_add", "use user: UID:GID"),
+        ("dns", "leave it out; names are resolved by Muster"),
+        ("dns_opt", "leave it out; names are resolved by Muster"),
+        ("dns_search", "leave it out; names are resolved by Muster"),
+        ("mac_address", "leave it out"),
+        ("models", "run the model as a service"),
+        ("pre_start", "use a service with depends_on: service_completed_successfully"),
+        ("post_start", "use a service of its own"),
+        ("pre_stop", "handle stop_signal in the program"),
+        ("blkio_config", "leave it out"),
+        ("cpu_count", "use cpus"),
+        ("cpu_percent", "use cpus"),
+        ("cpu_period", "use cpus"),
+        ("cpu_quota", "use cpus"),
+        ("cpu_rt_period", "leave it out"),
+        ("cpu_rt_runtime", "leave it out"),
+        ("cpuset", "use cpus"),
+        ("memswap_limit", "use mem_limit"),
+        ("mem_swappiness", "use mem_limit"),
+        ("pids_limit", "leave it out"),
+        ("storage_opt", "leave it out"),
+    ],
+};
+
+/// Read past with a notice: what they change cannot be seen from inside a stack, or is done by Muster.
+pub(super) const UNUSED: &[(&str, &str)] = &[
+    ("container_name", "Muster names containers; other services reach this one by its service name"),
+    ("hostname", "a container's host name is its service's name"),
+    ("domainname", "a container's host name is its service's name"),
+    ("labels", "Muster's own labels stand on its containers"),
+    ("label_file", "Muster's own labels stand on its containers"),
+    ("annotations", "Muster's own labels stand on its containers"),
+    ("logging", "Muster keeps the logs"),
+    ("attach", "`muster env logs` shows all services"),
+    ("develop", "mounted folders show changes at once"),
+    ("tty", "no terminal is attached"),
+    ("stdin_open", "no terminal is attached"),
+    ("pull_policy", "an image is pulled when the host lacks it"),
+    ("pull_refresh_after", "an image is pulled when the host lacks it"),
+    ("mem_reservation", "only limits are set"),
+    ("cpu_shares", "only limits are set"),
+];
+
+/// What would reach outside the environment, or weaken the wall around it.
+pub(super) const REFUSED: &[(&str, &str)] = &[
+    ("privileged", "it would give the container the whole host"),
+    ("network_mode", "an environment has networks of its own"),
+    ("pid", "it would share processes with others"),
+    ("ipc", "it would share memory with others"),
+    ("uts", "it would share the host's name"),
+    ("userns_mode", "it would weaken the isolation from the host"),
+    ("cgroup", "it would leave the environment's limits"),
+    ("cgroup_parent", "it would leave the environment's limits"),
+    ("cap_add", "it would give the container power over the host"),
+    ("devices", "it would give the container devices of the host"),
+    ("device_cgroup_rules", "it would give the container devices of the host"),
+    ("gpus", "it would give the container devices of the host"),
+    ("security_opt", "it would weaken the isolation from the host"),
+    ("sysctls", "it would change the kernel's settings"),
+    ("credential_spec", "it would use credentials of the host"),
+    ("provider", "it would run a program on the host"),
+    ("runtime", "it would run the container in another way than its host does"),
+    ("use_api_socket", "it would give the container the engine, and so the whole host"),
+    ("oom_kill_disable", "it could stop the host"),
+    ("oom_score_adj", "it would put others at risk when memory runs out"),
+    ("isolation", "it would run the container in another way than its host does"),
+    ("volumes_from", "it would mount what other services do not show; name the volumes"),
+];
+
+const MUSTER_ABSENT: &[(&str, &str)] = &[
+    ("seed", "stores begin empty"),
+    ("idle", "environments stay awake until `muster env down`"),
+    ("ttl", "environments stay until `muster env down`"),
+    ("quota", "set mem_limit and cpus on the services"),
+    ("durability", "stores run as their images set them up"),
+];
+
+const MUSTER_TOP: Keys = Keys { known: &[], absent: MUSTER_ABSENT };
+
+/// The keys of a service's `x-muster`.
+pub(super) const MUSTER_SERVICE: Keys = Keys { known: &["kind"], absent: MUSTER_ABSENT };
+
+/// `x-muster` of the file.
+pub(super) fn muster_top(r: &mut Reader<'_>, node: &Node) {
+    r.fields(node, "x-muster", &MUSTER_TOP);
+}
+
+/// Tells refused keys, and notices for unused ones.
+pub(super) fn check(r: &mut Reader<'_>, fields: Fields<'_>, place: &str) {
+    for (key, why) in REFUSED {
+        if let Some(entry) = fields.entry(key).filter(|entry| !is_harmless(key, &entry.value)) {
+            r.problem(Code::StackRefused, entry.pos, format!("{key:?} of {place} is refused: {why}"), "remove it");
+        }
+    }
+    for (key, why) in UNUSED {
+        if let Some(entry) = fields.entry(key) {
+            r.notice(entry.pos, format!("{key:?} of {place} is not used: {why}"));
+        }
+    }
+}
+
+/// What says nothing more than the default.
+fn is_harmless(key: &str, node: &Node) -> bool {
+    match &node.value {
+        Value::List(items) => items.is_empty(),
+        Value::Map(entries) => entries.is_empty(),
+        Value::Scalar(scalar) => {
+            let text = scalar.text.as_str();
+            node.is_null()
+                || matches!(text, "false" | "False" | "FALSE")
+                || (key == "ipc" && matches!(text, "private" | "shareable"))
+                || (key == "network_mode" && text == "bridge")
+                || (key == "cgroup" && text == "private")
+                || (key == "oom_score_adj" && text == "0")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_unused_and_refused_key_is_known() {
+        for (key, _) in UNUSED.iter().chain(REFUSED) {
+            assert!(SERVICE.known.contains(key), "{key}");
+        }
+        for (key, _) in SERVICE.absent {
+            assert!(!SERVICE.known.contains(key), "{key}");
+        }
+    }
+}

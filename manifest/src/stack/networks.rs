@@ -1,0 +1,85 @@
+//! `networks:`, at the top and of a service: an environment has networks of its own instead.
+
+use std::collections::BTreeSet;
+
+use super::Scope;
+use super::volumes::refuse_external;
+use crate::distance::nearest;
+use crate::problem::{Code, Pos};
+use crate::reader::{Fields, Keys, Reader, cut, shown};
+use crate::yaml::{Node, Value};
+
+const TOP: Keys = Keys {
+    known: &["driver", "external", "name", "labels", "internal", "attachable", "enable_ipv4", "enable_ipv6", "ipam", "driver_opts"],
+    absent: &[],
+};
+
+const SERVICE: Keys = Keys {
+    known: &["priority", "gw_priority", "interface_name"],
+    absent: &[
+        ("aliases", "other services reach it by its service name"),
+        ("ipv4_address", "use the service's name instead of a fixed address"),
+        ("ipv6_address", "use the service's name instead of a fixed address"),
+        ("link_local_ips", "use the service's name"),
+        ("mac_address", "leave it out"),
+        ("driver_opts", "leave it out"),
+    ],
+};
+
+/// The declared names, `default` among them.
+pub(super) fn read(r: &mut Reader<'_>, node: &Node) -> BTreeSet<String> {
+    let entries = r.entries(node, "networks").unwrap_or_default();
+    for entry in entries {
+        let place = format!("network {}", cut(&entry.key));
+        if !entry.value.is_null()
+            && let Some(fields) = r.fields(&entry.value, &place, &TOP)
+        {
+            check_top(r, fields, &place);
+        }
+    }
+    if !entries.is_empty() {
+        r.notice(node.pos, "the networks are not made: all services of an environment reach each other on networks of its own");
+    }
+    entries.iter().map(|entry| entry.key.clone()).collect()
+}
+
+fn check_top(r: &mut Reader<'_>, fields: Fields<'_>, place: &str) {
+    refuse_external(r, fields, place, "a network that others use too");
+    if let Some(node) = fields.get("driver").filter(|node| !matches!(r.text(node, &format!("driver of {place}")), Some("bridge" | "default") | None)) {
+        r.problem(Code::StackRefused, node.pos, format!("driver of {place} is {}", shown(node)), "an environment has bridges of its own; remove it");
+    }
+}
+
+/// Tells undeclared networks of a service, and settings that would be lost.
+pub(super) fn check(r: &mut Reader<'_>, fields: Fields<'_>, place: &str, scope: &Scope<'_>) {
+    let Some(node) = fields.get("networks") else { return };
+    let place = format!("networks of {place}");
+    match &node.value {
+        Value::List(items) => {
+            for item in items {
+                if let Some(name) = r.text(item, &place) {
+                    declared(r, item.pos, name, &place, scope);
+                }
+            }
+        }
+        _ => {
+            for entry in r.entries(node, &place).unwrap_or_default() {
+                declared(r, entry.pos, &entry.key, &place, scope);
+                if !entry.value.is_null() {
+                    r.fields(&entry.value, &place, &SERVICE);
+                }
+            }
+        }
+    }
+}
+
+fn declared(r: &mut Reader<'_>, pos: Pos, name: &str, place: &str, scope: &Scope<'_>) {
+    if name == "default" || scope.networks.contains(name) {
+        return;
+    }
+    let hint = match nearest(name, scope.networks.iter().map(String::as_str)) {
+        Some(meant) => format!("did you mean {meant:?}?"),
+        None => "declare it under the top-level networks, or remove it".to_owned(),
+    };
+    r.problem(Code::StackReference, pos, format!("{place} names {:?}, which is not declared", cut(name)), hint);
+}
