@@ -1,0 +1,181 @@
+//! Docker Engine over its Unix socket.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use tokio::sync::OnceCell;
+
+use super::{
+    About, BuildSpec, ByteStream, Container, ContainerSpec, Engine, Error, Executed, Image, Labels, Listed, LogQuery,
+    NetworkSpec, Result, VolumeSpec,
+};
+
+mod containers;
+mod images;
+mod objects;
+mod streams;
+
+/// Longest time one call may take until its answer begins. Stopping a container adds its grace.
+const TIMEOUT: u64 = 120;
+
+/// Docker Engine. Connects at the first call, and agrees on a protocol version then.
+#[derive(Debug)]
+pub struct Docker {
+    socket: PathBuf,
+    client: OnceCell<bollard::Docker>,
+}
+
+impl Docker {
+    /// The engine behind a Unix socket; it need not answer yet.
+    #[must_use]
+    pub fn new(socket: &Path) -> Self {
+        Self { socket: socket.to_owned(), client: OnceCell::new() }
+    }
+
+    async fn client(&self) -> Result<&bollard::Docker> {
+        self.client
+            .get_or_try_init(|| async {
+                let path = self.socket.to_string_lossy();
+                let client = bollard::Docker::connect_with_unix(&path, TIMEOUT, bollard::API_DEFAULT_VERSION)
+                    .map_err(|why| failed(&path, why))?;
+                // Distributions ship clients newer than engines and the other way round.
+                client.negotiate_version().await.map_err(|why| failed(&path, why))
+            })
+            .await
+    }
+}
+
+/// What an error of the client means; `what` names the object.
+fn failed(what: &str, why: bollard::errors::Error) -> Error {
+    use bollard::errors::Error as B;
+    match why {
+        B::DockerResponseServerError { status_code: 404, message } if message.contains("No such") => {
+            Error::NotFound(what.to_owned())
+        }
+        B::DockerResponseServerError { status_code: 409, message } if message.contains("already in use") => {
+            Error::NameInUse(what.to_owned())
+        }
+        B::DockerResponseServerError { message, .. } | B::DockerStreamError { error: message } => {
+            Error::Refused(message.chars().take(1000).collect())
+        }
+        B::JsonDataError { message, .. } => Error::Refused(format!("unreadable answer: {message}")),
+        other => Error::Away(other.to_string()),
+    }
+}
+
+/// A missing object is what was wanted.
+fn missing_is_fine(result: Result<()>) -> Result<()> {
+    match result {
+        Err(Error::NotFound(_)) => Ok(()),
+        other => other,
+    }
+}
+
+#[async_trait]
+impl Engine for Docker {
+    async fn about(&self) -> Result<About> {
+        let client = self.client().await?;
+        let version = client.version().await.map_err(|why| failed("version", why))?;
+        Ok(About { version: version.version.unwrap_or_default(), api: client.client_version().to_string() })
+    }
+
+    async fn image(&self, reference: &str) -> Result<Option<Image>> {
+        images::inspect(self.client().await?, reference).await
+    }
+
+    async fn images(&self) -> Result<Vec<Image>> {
+        images::list(self.client().await?).await
+    }
+
+    async fn pull(&self, reference: &str) -> Result<()> {
+        images::pull(self.client().await?, reference).await
+    }
+
+    async fn load(&self, archive: ByteStream) -> Result<()> {
+        images::load(self.client().await?, archive).await
+    }
+
+    async fn build(&self, spec: &BuildSpec, context: ByteStream) -> Result<()> {
+        images::build(self.client().await?, spec, context).await
+    }
+
+    async fn untag(&self, reference: &str) -> Result<()> {
+        images::untag(self.client().await?, reference).await
+    }
+
+    async fn create_network(&self, spec: &NetworkSpec) -> Result<()> {
+        objects::create_network(self.client().await?, spec).await
+    }
+
+    async fn network(&self, name: &str) -> Result<Option<Option<Labels>>> {
+        objects::network(self.client().await?, name).await
+    }
+
+    async fn subnets(&self) -> Result<Vec<String>> {
+        objects::subnets(self.client().await?).await
+    }
+
+    async fn networks(&self, host: &str) -> Result<Vec<(String, Labels)>> {
+        objects::networks(self.client().await?, host).await
+    }
+
+    async fn remove_network(&self, name: &str) -> Result<()> {
+        objects::remove_network(self.client().await?, name).await
+    }
+
+    async fn create_volume(&self, spec: &VolumeSpec) -> Result<()> {
+        objects::create_volume(self.client().await?, spec).await
+    }
+
+    async fn volume(&self, name: &str) -> Result<Option<Option<Labels>>> {
+        objects::volume(self.client().await?, name).await
+    }
+
+    async fn volumes(&self, host: &str) -> Result<Vec<(String, Labels)>> {
+        objects::volumes(self.client().await?, host).await
+    }
+
+    async fn remove_volume(&self, name: &str) -> Result<()> {
+        objects::remove_volume(self.client().await?, name).await
+    }
+
+    async fn create(&self, spec: &ContainerSpec) -> Result<String> {
+        containers::create(self.client().await?, spec).await
+    }
+
+    async fn start(&self, id: &str) -> Result<()> {
+        let client = self.client().await?;
+        client.start_container(id, None).await.map_err(|why| failed(id, why))
+    }
+
+    async fn stop(&self, id: &str, grace: Duration) -> Result<()> {
+        containers::stop(self.client().await?, id, grace).await
+    }
+
+    async fn remove(&self, id: &str) -> Result<()> {
+        containers::remove(self.client().await?, id).await
+    }
+
+    async fn inspect(&self, name: &str) -> Result<Option<Container>> {
+        containers::inspect(self.client().await?, name).await
+    }
+
+    async fn containers(&self, host: &str) -> Result<Vec<Listed>> {
+        containers::list(self.client().await?, host).await
+    }
+
+    async fn logs(&self, id: &str, query: LogQuery) -> Result<BoxStream<'static, Result<Bytes>>> {
+        streams::logs(self.client().await?, id, query).await
+    }
+
+    async fn exec(&self, id: &str, argv: &[String], timeout: Duration) -> Result<Executed> {
+        streams::exec(self.client().await?, id, argv, timeout).await
+    }
+
+    async fn ended(&self, host: &str) -> Result<BoxStream<'static, String>> {
+        streams::ended(self.client().await?, host).await
+    }
+}

@@ -1,0 +1,84 @@
+//! What does not end at once: logs, commands in containers, events.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bollard::Docker;
+use bollard::exec::StartExecResults;
+use bollard::models::ExecConfig;
+use bollard::query_parameters::{EventsOptionsBuilder, LogsOptionsBuilder};
+use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+
+use super::super::spec::HOST;
+use super::super::{Error, Executed, LogQuery, Result};
+use super::failed;
+use crate::clock;
+
+/// Bytes of a command's output that are kept.
+const KEPT: usize = 4096;
+
+pub(super) async fn logs(client: &Docker, id: &str, query: LogQuery) -> Result<BoxStream<'static, Result<Bytes>>> {
+    let tail = query.tail.map_or_else(|| "all".to_owned(), |lines| lines.to_string());
+    let options =
+        LogsOptionsBuilder::default().stdout(true).stderr(true).follow(query.follow).tail(&tail).build();
+    let (client, id) = (client.clone(), id.to_owned());
+    // The stream of the client borrows it; a task owns both and passes the pieces on.
+    let (send, receive) = tokio::sync::mpsc::channel(16);
+    tokio::spawn(async move {
+        let mut lines = std::pin::pin!(client.logs(&id, Some(options)));
+        while let Some(piece) = lines.next().await {
+            let piece = piece.map(bollard::container::LogOutput::into_bytes).map_err(|why| failed(&id, why));
+            if send.send(piece).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(tokio_stream::wrappers::ReceiverStream::new(receive).boxed())
+}
+
+pub(super) async fn exec(client: &Docker, id: &str, argv: &[String], timeout: Duration) -> Result<Executed> {
+    let config = ExecConfig {
+        cmd: Some(argv.to_vec()),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        ..ExecConfig::default()
+    };
+    let made = client.create_exec(id, config).await.map_err(|why| failed(id, why))?;
+    let started = client.start_exec(&made.id, None).await.map_err(|why| failed(id, why))?;
+    let StartExecResults::Attached { mut output, .. } = started else {
+        return Err(Error::Refused("the engine did not attach to the command".to_owned()));
+    };
+    let mut said = Vec::new();
+    let read = async {
+        while let Some(Ok(piece)) = output.next().await {
+            let room = KEPT.saturating_sub(said.len());
+            let bytes = piece.into_bytes();
+            said.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        }
+    };
+    if tokio::time::timeout(timeout, read).await.is_err() {
+        return Ok(Executed { status: -1, output: format!("no end within {} ms", timeout.as_millis()) });
+    }
+    let ended = client.inspect_exec(&made.id).await.map_err(|why| failed(id, why))?;
+    let status = ended.exit_code.and_then(|code| i32::try_from(code).ok()).unwrap_or(-1);
+    Ok(Executed { status, output: String::from_utf8_lossy(&said).into_owned() })
+}
+
+pub(super) async fn ended(client: &Docker, host: &str) -> Result<BoxStream<'static, String>> {
+    // Makes sure that somebody answers, and asks for everything since then: nothing falls into the gap.
+    let since = clock::now().0 / 1_000_000 - 1;
+    client.ping().await.map_err(|why| failed("events", why))?;
+    let filters = HashMap::from([
+        ("type".to_owned(), vec!["container".to_owned()]),
+        ("event".to_owned(), vec!["die".to_owned(), "destroy".to_owned()]),
+        ("label".to_owned(), vec![format!("{HOST}={host}")]),
+    ]);
+    let options = EventsOptionsBuilder::default().since(&since.to_string()).filters(&filters).build();
+    let events = client.events(Some(options));
+    Ok(events
+        .take_while(|event| std::future::ready(event.is_ok()))
+        .filter_map(|event| std::future::ready(event.ok().and_then(|event| event.actor?.id)))
+        .boxed())
+}

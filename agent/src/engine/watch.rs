@@ -1,0 +1,120 @@
+//! One event stream per agent tells everybody whose container ended.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use tokio::sync::broadcast;
+
+use super::{Ended, Engine, Error, Result, Run};
+
+/// Tells when containers end.
+#[derive(Debug, Clone)]
+pub struct Watch {
+    engine: Arc<dyn Engine>,
+    ended: broadcast::Sender<Ended>,
+}
+
+impl Watch {
+    /// Begins to listen for containers of `host`. Ends with the returned value's last clone.
+    #[must_use]
+    pub fn begin(engine: Arc<dyn Engine>, host: String) -> Self {
+        let (ended, _) = broadcast::channel(256);
+        tokio::spawn(listen(Arc::clone(&engine), host, ended.downgrade()));
+        Self { engine, ended }
+    }
+
+    /// All endings from now on; `None` means that some may have been missed.
+    #[must_use]
+    pub fn subscribe(&self) -> broadcast::Receiver<Ended> {
+        self.ended.subscribe()
+    }
+
+    /// Waits until the container does not run, and answers its exit status; none when it is gone.
+    /// While the engine is away it waits on: nothing is known.
+    pub async fn exit(&self, id: &str) -> Option<i32> {
+        let mut endings = self.subscribe();
+        loop {
+            match self.look(id).await {
+                Ok(Some(Run::Exited(code))) => return Some(code),
+                Ok(None) => return None,
+                Ok(Some(_)) => {}
+                Err(_) => {
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    continue;
+                }
+            }
+            loop {
+                match endings.recv().await {
+                    Ok(Some(other)) if other != id => {}
+                    Err(broadcast::error::RecvError::Closed) => return std::future::pending().await,
+                    Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => break,
+                }
+            }
+        }
+    }
+
+    async fn look(&self, id: &str) -> Result<Option<Run>> {
+        match self.engine.inspect(id).await {
+            Ok(found) => Ok(found.map(|container| container.run)),
+            Err(Error::NotFound(_)) => Ok(None),
+            Err(why) => Err(why),
+        }
+    }
+}
+
+async fn listen(engine: Arc<dyn Engine>, host: String, ended: broadcast::WeakSender<Ended>) {
+    let mut pause = Duration::from_millis(100);
+    loop {
+        if let Ok(mut stream) = engine.ended(&host).await {
+            pause = Duration::from_millis(100);
+            if !tell(&ended, None) {
+                return;
+            }
+            while let Some(id) = stream.next().await {
+                if !tell(&ended, Some(id)) {
+                    return;
+                }
+            }
+        }
+        if ended.upgrade().is_none() {
+            return;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(2));
+    }
+}
+
+/// Whether anybody can still listen; nobody doing so right now is fine.
+fn tell(ended: &broadcast::WeakSender<Ended>, what: Ended) -> bool {
+    ended.upgrade().is_some_and(|sender| {
+        let _ = sender.send(what);
+        true
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::fake::Fake;
+    use crate::engine::{ContainerSpec, adopt};
+
+    #[tokio::test]
+    async fn an_exit_is_told_before_during_and_after_the_wait() {
+        let fake = Arc::new(Fake::new());
+        let watch = Watch::begin(fake.clone(), "h".to_owned());
+        let spec = ContainerSpec { name: "c".to_owned(), host: "h".to_owned(), ..ContainerSpec::default() };
+        let made = adopt::container(fake.as_ref(), &spec).await.expect("made");
+        fake.start(&made.id).await.expect("started");
+        let waiting = tokio::spawn({
+            let (watch, id) = (watch.clone(), made.id.clone());
+            async move { watch.exit(&id).await }
+        });
+        fake.subscribed("h").await;
+        fake.exit("c", 3);
+        assert_eq!(waiting.await.expect("not cancelled"), Some(3));
+        assert_eq!(watch.exit(&made.id).await, Some(3));
+        fake.remove(&made.id).await.expect("removed");
+        assert_eq!(watch.exit(&made.id).await, None);
+    }
+}
