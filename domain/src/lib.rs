@@ -8,6 +8,7 @@ pub mod authorize;
 pub mod environment;
 pub mod event;
 pub mod health;
+pub mod hello;
 pub mod host;
 pub mod ids;
 pub mod label;
