@@ -24,6 +24,7 @@ pub mod host;
 pub mod idempotency;
 pub mod log;
 pub mod member;
+pub mod memory;
 pub mod meta;
 pub mod release;
 pub mod retention;
@@ -44,6 +45,7 @@ use domain::ids::Fence;
 use tokio::sync::watch;
 
 pub use error::{Error, Result};
+pub use memory::{Fault, Faults, Memory, NoFaults};
 pub use tx::{Tx, View};
 
 use tx::Transaction;

@@ -55,3 +55,14 @@ pub trait EnvironmentWrites: Send {
     /// the new version; `Exists` when its owner has one of its name that is not gone; `Conflict` otherwise.
     async fn environment_put(&mut self, row: &EnvironmentRow) -> Result<u64>;
 }
+
+impl EnvironmentRow {
+    /// The row as it is stored.
+    pub(crate) fn without_credentials(&self) -> Self {
+        let mut row = self.clone();
+        for service in &mut row.environment.observed.services {
+            service.variables.clear();
+        }
+        row
+    }
+}

@@ -72,3 +72,33 @@ pub trait EventWrites: Send {
     /// Appends an event and answers its place.
     async fn event_append(&mut self, project: &str, event: &NewEvent) -> Result<u64>;
 }
+
+impl EventRow {
+    /// An event at its place.
+    pub(crate) fn new(seq: u64, project: &str, event: &NewEvent) -> Self {
+        Self {
+            seq,
+            id: event.id,
+            project: project.to_owned(),
+            at: event.at,
+            actor: event.actor.clone(),
+            kind: event.kind.to_owned(),
+            subject: (event.subject.0.to_owned(), event.subject.1.clone()),
+            scope: event.scope.clone(),
+            text: event.text.clone(),
+            reason: event.reason.clone(),
+        }
+    }
+}
+
+impl EventFilter {
+    /// Whether an event after `after` is wanted.
+    pub(crate) fn passes(&self, row: &EventRow) -> bool {
+        let within = |scope: &String| {
+            row.scope.strip_prefix(scope.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        row.project == self.project
+            && self.since.is_none_or(|since| row.at >= since)
+            && self.scope.as_ref().is_none_or(within)
+    }
+}

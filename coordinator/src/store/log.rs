@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use domain::time::Timestamp;
 
-use super::error::Result;
+use super::error::{Error, Result};
 
 /// A piece of a log.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -36,4 +36,16 @@ pub trait LogReads: Send {
 pub trait LogWrites: Send {
     /// Appends a segment; `Conflict` unless it begins where the log ends.
     async fn log_segment_append(&mut self, row: &LogSegmentRow) -> Result<()>;
+}
+
+impl LogSegmentRow {
+    /// It has bytes, and its end is a number that every backend can hold.
+    pub(crate) fn sound(&self) -> Result<()> {
+        let end = self.start.checked_add(self.bytes).filter(|end| i64::try_from(*end).is_ok());
+        if self.bytes > 0 && end.is_some() {
+            return Ok(());
+        }
+        let what = format!("{} bytes at {}", self.bytes, self.start);
+        Err(Error::Unstorable { table: "log_segments", key: self.key.clone(), what })
+    }
 }

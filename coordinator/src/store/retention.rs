@@ -73,3 +73,27 @@ pub trait RetentionWrites: Send {
     /// the newest rollouts of a target.
     async fn retention_run(&mut self, now: Timestamp, keep: &Keep) -> Result<Removed>;
 }
+
+/// Instants before which things are old.
+pub(crate) struct Cutoffs {
+    pub(crate) events: Timestamp,
+    pub(crate) runs: Timestamp,
+    pub(crate) rollouts: Timestamp,
+    pub(crate) environments: Timestamp,
+    pub(crate) idempotency: Timestamp,
+    pub(crate) tokens: Timestamp,
+}
+
+impl Cutoffs {
+    pub(crate) fn new(now: Timestamp, keep: &Keep) -> Self {
+        let ago = |time: Duration| Timestamp(now.0.saturating_sub(i64::try_from(time.as_micros()).unwrap_or(i64::MAX)));
+        Self {
+            events: ago(keep.events),
+            runs: ago(keep.runs),
+            rollouts: ago(keep.rollouts),
+            environments: ago(keep.environments),
+            idempotency: ago(keep.idempotency),
+            tokens: ago(keep.tokens),
+        }
+    }
+}

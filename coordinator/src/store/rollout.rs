@@ -1,5 +1,7 @@
 //! Rows of rollouts: the frozen plan, and how far it is.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use domain::ids::{PrincipalId, ReleaseId, RolloutId};
 use domain::name::TargetRef;
@@ -7,7 +9,7 @@ use domain::rollout::plan::Plan;
 use domain::rollout::progress::Progress;
 use domain::time::Timestamp;
 
-use super::error::Result;
+use super::error::{Error, Result};
 
 /// A rollout.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -16,8 +18,8 @@ pub struct RolloutRow {
     pub project: String,
     /// Who started it.
     pub principal: PrincipalId,
-    /// Frozen at its start.
-    pub plan: Plan,
+    /// Frozen at its start; shared, because each turn reads it.
+    pub plan: Arc<Plan>,
     /// The release its target was on when it was started.
     pub from: Option<ReleaseId>,
     /// Why it was started, as the caller said.
@@ -69,4 +71,15 @@ pub trait RolloutWrites: Send {
         next: &Progress,
         finished_at: Option<Timestamp>,
     ) -> Result<u64>;
+}
+
+impl RolloutRow {
+    /// Every member of the plan has its step.
+    pub(crate) fn whole(&self, progress: &Progress) -> Result<()> {
+        if self.plan.members.len() == progress.steps.len() {
+            return Ok(());
+        }
+        let what = format!("{} members and {} steps", self.plan.members.len(), progress.steps.len());
+        Err(Error::Unstorable { table: "rollouts", key: self.plan.rollout.to_string(), what })
+    }
 }
