@@ -7,9 +7,11 @@
 //! A change of a route is made durable first, then takes effect at once, then is answered. Connections (`tcp`) and
 //! requests (`http`) that began before a change end where they began; [`protocol::Request::Drain`] waits for them.
 
+mod backend;
 mod body;
 pub mod client;
 mod control;
+mod file;
 mod forward;
 mod framing;
 mod headers;
@@ -17,6 +19,7 @@ mod holder;
 mod http;
 mod listener;
 mod pool;
+mod ports;
 pub mod protocol;
 mod route;
 pub mod spawn;
@@ -41,6 +44,8 @@ use rustix::process::{Resource, Rlimit};
 use protocol::{PortRange, Refusal};
 use state::Relay;
 
+/// Descriptors for listeners, kept connections to endpoints, control and files.
+const OWN_DESCRIPTORS: u64 = 512;
 /// How often kept connections are looked through.
 const SWEEP: Duration = Duration::from_secs(2);
 
@@ -49,6 +54,8 @@ const SWEEP: Duration = Duration::from_secs(2);
 pub struct Limits {
     /// Connections per port; one more is closed at once.
     pub connections_per_port: u64,
+    /// Connections on all ports; each takes two descriptors.
+    pub connections: u64,
     /// Connections and requests held per port.
     pub held_per_port: u64,
     /// Connections and requests held on all ports.
@@ -65,6 +72,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_per_port: 4096,
+            connections: 8192,
             held_per_port: 256,
             held: 2048,
             hold: Duration::from_secs(30),
@@ -111,7 +119,10 @@ impl Config {
 /// When the kernel does not tell.
 pub fn boot_id() -> Result<String, Error> {
     let path = Path::new("/proc/sys/kernel/random/boot_id");
-    let text = fs::read_to_string(path).map_err(|source| Error::State { path: path.to_owned(), source })?;
+    let text = fs::read_to_string(path).map_err(|source| Error::State {
+        path: path.to_owned(),
+        source,
+    })?;
     Ok(text.trim().to_owned())
 }
 
@@ -177,9 +188,13 @@ pub fn main(arguments: Arguments) -> Result<(), Error> {
         // Refused to the leader of a group, which has left its caller's group already.
         let _ = rustix::process::setsid();
     }
-    raise_descriptors();
     let mut config = Config::new(arguments.state_dir, arguments.socket)?;
     config.ports = arguments.ports;
+    let descriptors = raise_descriptors();
+    config.limits.connections = config
+        .limits
+        .connections
+        .min(descriptors.saturating_sub(OWN_DESCRIPTORS) / 2);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(2)
@@ -200,16 +215,24 @@ pub fn main(arguments: Arguments) -> Result<(), Error> {
 }
 
 fn signal(kind: tokio::signal::unix::SignalKind) -> Result<tokio::signal::unix::Signal, Error> {
-    tokio::signal::unix::signal(kind).map_err(|source| Error::Process { what: "cannot watch signals", source })
+    tokio::signal::unix::signal(kind).map_err(|source| Error::Process {
+        what: "cannot watch signals",
+        source,
+    })
 }
 
-/// As many descriptors as the process may have; each connection takes two.
-fn raise_descriptors() {
+/// Raises the limit of descriptors to what the process may have, and answers it.
+fn raise_descriptors() -> u64 {
     let limit = rustix::process::getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
     if let Err(error) = rustix::process::setrlimit(Resource::Nofile, raised) {
         tracing::debug!(%error, "the limit of descriptors stays as it is");
+        return limit.current.unwrap_or(u64::MAX);
     }
+    limit.maximum.unwrap_or(u64::MAX)
 }
 
 /// Runs a relay until `shutdown`: then stops accepting, lets what is in flight end, and closes the rest.
@@ -220,7 +243,10 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let dir = config.state_dir.clone();
     let socket = config.socket.clone();
     let grace = config.limits.stop_grace;
-    make_private(&dir).map_err(|source| Error::State { path: dir.clone(), source })?;
+    make_private(&dir).map_err(|source| Error::State {
+        path: dir.clone(),
+        source,
+    })?;
     let _lock = lock_dir(&dir)?;
     let relay = Relay::restore(config).await?;
     let listener = listen(&socket)?;
@@ -243,7 +269,10 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
 }
 
 fn listen(socket: &Path) -> Result<tokio::net::UnixListener, Error> {
-    let failed = |source| Error::Socket { path: socket.to_owned(), source };
+    let failed = |source| Error::Socket {
+        path: socket.to_owned(),
+        source,
+    };
     if let Some(parent) = socket.parent() {
         fs::create_dir_all(parent).map_err(failed)?;
     }
@@ -259,11 +288,22 @@ fn make_private(dir: &Path) -> io::Result<()> {
 /// Two relays on one table would undo each other's changes.
 fn lock_dir(dir: &Path) -> Result<File, Error> {
     let path = dir.join("relay.lock");
-    let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
-    let file = opened.map_err(|source| Error::State { path: path.clone(), source })?;
+    let opened = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path);
+    let file = opened.map_err(|source| Error::State {
+        path: path.clone(),
+        source,
+    })?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Running(dir.to_owned())),
-        Err(error) => Err(Error::State { path, source: error.into() }),
+        Err(error) => Err(Error::State {
+            path,
+            source: error.into(),
+        }),
     }
 }

@@ -3,7 +3,10 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::{Relaxed, Release, Acquire}};
+use std::sync::atomic::{
+    AtomicBool,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -11,8 +14,10 @@ use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
+use super::backend::Lease;
+use super::framing::Verdict;
 use super::pool::Sender;
-use super::route::{Lease, Route};
+use super::route::Route;
 use super::stats::ReleaseCounters;
 
 /// Why a body ended early.
@@ -76,7 +81,10 @@ impl Body for RequestBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = &mut *self;
         let Some(inner) = this.inner.as_mut() else {
             return Poll::Ready(None);
@@ -85,7 +93,9 @@ impl Body for RequestBody {
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
         {
-            this.counters.bytes_in.fetch_add(u64::try_from(data.len()).unwrap_or(0), Relaxed);
+            this.counters
+                .bytes_in
+                .fetch_add(u64::try_from(data.len()).unwrap_or(0), Relaxed);
         }
         if frame.is_none() || (matches!(frame, Some(Ok(_))) && inner.is_end_stream()) {
             this.done.store(true, Release);
@@ -98,7 +108,9 @@ impl Body for RequestBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
+        self.inner
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
     }
 }
 
@@ -109,11 +121,30 @@ pub(super) struct Passing {
     route: Arc<Route>,
     sender: Option<Sender>,
     request_done: Arc<AtomicBool>,
+    connection: Verdict,
     closing: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
+/// Where an answer passes and what it came from.
+pub(super) struct Passage {
+    pub lease: Lease,
+    pub route: Arc<Route>,
+    pub sender: Sender,
+    pub request_done: Arc<AtomicBool>,
+    /// The client's connection.
+    pub connection: Verdict,
+}
+
 impl Passing {
-    pub fn new(inner: Incoming, lease: Lease, route: Arc<Route>, sender: Sender, request_done: Arc<AtomicBool>) -> Self {
+    pub fn new(inner: Incoming, passage: Passage) -> Self {
+        let Passage {
+            lease,
+            route,
+            sender,
+            request_done,
+            connection,
+        } = passage;
+        connection.cut_by(Some(lease.backend.close.clone()));
         let closing = Box::pin(lease.backend.close.clone().cancelled_owned());
         let mut passing = Self {
             inner,
@@ -121,6 +152,7 @@ impl Passing {
             route,
             sender: Some(sender),
             request_done,
+            connection,
             closing,
         };
         if passing.inner.is_end_stream() {
@@ -131,7 +163,10 @@ impl Passing {
 
     /// The answer is complete: its connection may serve the next request.
     fn finish(&mut self) {
-        let Some(lease) = self.lease.take() else { return };
+        let Some(lease) = self.lease.take() else {
+            return;
+        };
+        self.connection.cut_by(None);
         if let Some(sender) = self.sender.take()
             && self.request_done.load(Acquire)
         {
@@ -162,7 +197,9 @@ impl Passing {
             }
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
-                    counters.bytes_out.fetch_add(u64::try_from(data.len()).unwrap_or(0), Relaxed);
+                    counters
+                        .bytes_out
+                        .fetch_add(u64::try_from(data.len()).unwrap_or(0), Relaxed);
                     self.route.counters.touch();
                 }
                 if self.inner.is_end_stream() {
@@ -184,7 +221,10 @@ impl Body for ResponseBody {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Passing(passing) => passing.poll(cx),
             Self::Own(own) => {

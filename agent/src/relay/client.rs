@@ -12,7 +12,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::codec::{Framed, LinesCodec};
 
 use super::protocol::{
-    Answer, Confirmation, Confirmed, Drained, MAX_ANSWER_BYTES, PortRange, Refusal, Reply, Request, RouteSpec, TableView,
+    Answer, Confirmation, Confirmed, Drained, MAX_ANSWER_BYTES, PortRange, Refusal, Reply, Request,
+    RouteSpec, TableView,
 };
 use super::route::lock;
 use super::stats::StatsView;
@@ -78,12 +79,17 @@ impl Client {
     /// See [`ClientError`].
     pub async fn call(&self, request: &Request, deadline: Duration) -> Result<Answer, ClientError> {
         let until = Instant::now() + deadline;
-        let line = serde_json::to_string(request).map_err(|error| ClientError::Protocol(error.to_string()))?;
+        let line = serde_json::to_string(request)
+            .map_err(|error| ClientError::Protocol(error.to_string()))?;
         let mut pause = FIRST_PAUSE;
         loop {
             let last = match timeout_at(until, self.attempt(&line)).await {
                 Ok(Ok(Reply::Ok(answer))) => return Ok(answer),
-                Ok(Ok(Reply::Refused(refusal))) if refusal.code == super::protocol::Code::Stopping => refusal.to_string(),
+                Ok(Ok(Reply::Refused(refusal)))
+                    if refusal.code == super::protocol::Code::Stopping =>
+                {
+                    refusal.to_string()
+                }
                 Ok(Ok(Reply::Refused(refusal))) => return Err(refusal.into()),
                 Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
                     return Err(ClientError::Protocol(error.to_string()));
@@ -93,7 +99,11 @@ impl Client {
             };
             if Instant::now() + pause >= until {
                 let socket = self.socket.to_path_buf();
-                return Err(ClientError::Silent { socket, deadline, last });
+                return Err(ClientError::Silent {
+                    socket,
+                    deadline,
+                    last,
+                });
             }
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -141,9 +151,18 @@ impl Client {
     ///
     /// # Errors
     /// `E_STALE_GENERATION`, `E_PORT_TAKEN`, `E_TABLE_WRITE`.
-    pub async fn remove_route(&self, port: u16, key: &str, generation: u64) -> Result<(), ClientError> {
+    pub async fn remove_route(
+        &self,
+        port: u16,
+        key: &str,
+        generation: u64,
+    ) -> Result<(), ClientError> {
         let key = key.to_owned();
-        let request = Request::RemoveRoute { port, key, generation };
+        let request = Request::RemoveRoute {
+            port,
+            key,
+            generation,
+        };
         match self.call(&request, DEADLINE * 2).await? {
             Answer::Done => Ok(()),
             other => Err(unfit(&other)),
@@ -154,9 +173,17 @@ impl Client {
     ///
     /// # Errors
     /// `E_NO_FREE_PORT`, `E_INVALID`, `E_LIMIT`, `E_TABLE_WRITE`.
-    pub async fn allocate_port(&self, key: &str, bind: IpAddr, range: Option<PortRange>) -> Result<u16, ClientError> {
+    pub async fn allocate_port(
+        &self,
+        key: &str,
+        bind: IpAddr,
+        range: Option<PortRange>,
+    ) -> Result<u16, ClientError> {
         let key = key.to_owned();
-        match self.call(&Request::AllocatePort { key, bind, range }, DEADLINE).await? {
+        match self
+            .call(&Request::AllocatePort { key, bind, range }, DEADLINE)
+            .await?
+        {
             Answer::Port(port) => Ok(port),
             other => Err(unfit(&other)),
         }
@@ -175,9 +202,16 @@ impl Client {
     ///
     /// # Errors
     /// `E_BOOT_ID`, `E_INVALID`, `E_TABLE_WRITE`.
-    pub async fn confirm(&self, boot_id: &str, entries: Vec<Confirmation>) -> Result<Vec<Confirmed>, ClientError> {
+    pub async fn confirm(
+        &self,
+        boot_id: &str,
+        entries: Vec<Confirmation>,
+    ) -> Result<Vec<Confirmed>, ClientError> {
         let boot_id = boot_id.to_owned();
-        match self.call(&Request::Confirm { boot_id, entries }, DEADLINE).await? {
+        match self
+            .call(&Request::Confirm { boot_id, entries }, DEADLINE)
+            .await?
+        {
             Answer::Confirmed(results) => Ok(results),
             other => Err(unfit(&other)),
         }
@@ -187,7 +221,12 @@ impl Client {
     ///
     /// # Errors
     /// `E_RELEASE_CURRENT`, `E_ROUTE_UNKNOWN`, `E_INVALID`.
-    pub async fn drain(&self, port: u16, release: &str, deadline: Duration) -> Result<Drained, ClientError> {
+    pub async fn drain(
+        &self,
+        port: u16,
+        release: &str,
+        deadline: Duration,
+    ) -> Result<Drained, ClientError> {
         let request = Request::Drain {
             port,
             release: release.to_owned(),

@@ -15,7 +15,7 @@ use super::protocol::{Code, MAX_REQUEST_BYTES, Refusal, Reply};
 use super::state::Relay;
 
 /// Most control connections at once.
-const MOST_CONNECTIONS: usize = 64;
+const MOST_CONNECTIONS: usize = 256;
 
 /// Listens on `path`, replacing what a dead relay left there; readable and writable by the owner alone from the start.
 ///
@@ -34,7 +34,9 @@ pub(super) fn listen(path: &Path) -> io::Result<UnixListener> {
 pub(super) async fn serve(relay: Arc<Relay>, listener: UnixListener) {
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
         match listener.accept().await {
             Ok((stream, _)) => {
                 let relay = Arc::clone(&relay);
@@ -85,5 +87,8 @@ async fn answer(relay: &Relay, line: &str) -> Reply {
 }
 
 fn invalid(error: &dyn std::fmt::Display) -> Reply {
-    Reply::Refused(Refusal::new(Code::Invalid, format!("the request is not understood: {error}")))
+    Reply::Refused(Refusal::new(
+        Code::Invalid,
+        format!("the request is not understood: {error}"),
+    ))
 }

@@ -9,10 +9,10 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 
 use super::Limits;
+use super::backend::{Backend, ConnectError, connect};
 use super::body::RequestBody;
-use super::http::{MAX_HEAD, MAX_HEADERS};
+use super::http::{MAX_BUFFER, MAX_HEAD, MAX_HEADERS};
 use super::pool::Sender;
-use super::route::{Backend, ConnectError, connect};
 
 /// Fresh connections tried when one dies before anything was sent.
 const FRESH_TRIES: u32 = 2;
@@ -39,8 +39,13 @@ pub(super) enum Failed {
 impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotReached { error, .. } => write!(f, "the service could not be reached: {error}"),
-            Self::Broken(error) => write!(f, "the service ended the connection before its answer: {error}"),
+            Self::NotReached { error, .. } => {
+                write!(f, "the service could not be reached: {error}")
+            }
+            Self::Broken(error) => write!(
+                f,
+                "the service ended the connection before its answer: {error}"
+            ),
         }
     }
 }
@@ -49,13 +54,23 @@ impl fmt::Display for Failed {
 ///
 /// A request is sent again only when none of it was sent before, or when it is safe by its method, has no body, and a kept
 /// connection turned out to be dead: nothing that may have been processed is repeated.
-pub(super) async fn forward(backend: &Backend, limits: &Limits, mut request: Request<RequestBody>) -> Result<Answered, Failed> {
+pub(super) async fn forward(
+    backend: &Backend,
+    limits: &Limits,
+    mut request: Request<RequestBody>,
+) -> Result<Answered, Failed> {
     let repeatable = request.method().is_safe() && request.body().is_empty();
     while let Some(mut sender) = backend.pool.take(repeatable).await {
         let copy = repeatable.then(|| copy_of(&request, backend));
         let request_done = request.body().done();
         match sender.try_send_request(request).await {
-            Ok(response) => return Ok(Answered { response, sender, request_done }),
+            Ok(response) => {
+                return Ok(Answered {
+                    response,
+                    sender,
+                    request_done,
+                });
+            }
             Err(mut error) => match (error.take_message(), copy) {
                 (Some(unsent), _) => request = unsent,
                 (None, Some(copy)) if died(error.error()) => {
@@ -84,17 +99,32 @@ fn copy_of(request: &Request<RequestBody>, backend: &Backend) -> Request<Request
     copy
 }
 
-async fn forward_fresh(backend: &Backend, limits: &Limits, mut request: Request<RequestBody>) -> Result<Answered, Failed> {
+async fn forward_fresh(
+    backend: &Backend,
+    limits: &Limits,
+    mut request: Request<RequestBody>,
+) -> Result<Answered, Failed> {
     let mut tries = 0;
     loop {
         tries += 1;
         let mut sender = match open(backend, limits).await {
             Ok(sender) => sender,
-            Err(error) => return Err(Failed::NotReached { request: Box::new(request), error }),
+            Err(error) => {
+                return Err(Failed::NotReached {
+                    request: Box::new(request),
+                    error,
+                });
+            }
         };
         let request_done = request.body().done();
         match sender.try_send_request(request).await {
-            Ok(response) => return Ok(Answered { response, sender, request_done }),
+            Ok(response) => {
+                return Ok(Answered {
+                    response,
+                    sender,
+                    request_done,
+                });
+            }
             Err(mut error) => match error.take_message() {
                 Some(unsent) if tries < FRESH_TRIES => request = unsent,
                 _ => return Err(Failed::Broken(error.into_error())),
@@ -107,11 +137,13 @@ async fn open(backend: &Backend, limits: &Limits) -> Result<Sender, ConnectError
     let stream = connect(backend, limits).await?;
     let handshake = hyper::client::conn::http1::Builder::new()
         .preserve_header_case(true)
-        .max_buf_size(MAX_HEAD)
+        .max_buf_size(MAX_BUFFER)
+        .max_header_size(MAX_HEAD)
         .max_headers(MAX_HEADERS)
         .handshake(TokioIo::new(stream))
         .await;
-    let (sender, connection) = handshake.map_err(|error| ConnectError::Io(std::io::Error::other(error)))?;
+    let (sender, connection) =
+        handshake.map_err(|error| ConnectError::Io(std::io::Error::other(error)))?;
     tokio::spawn(async move {
         if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%error, "connection to an endpoint ended");

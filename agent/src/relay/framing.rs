@@ -1,13 +1,17 @@
 //! Watches the bytes of a client for requests that carry both a length and a transfer coding. hyper drops the length
-//! of such a request before anybody sees it; whoever sends both tries to be read in two ways, and is refused.
+//! of such a request before anybody sees it; whoever sends both tries to be read in two ways, and is refused. The same
+//! wrapper ends a connection whose client does not take an answer that has to end.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::sync::CancellationToken;
+
+use super::route::lock;
 
 /// Longest line looked at; hyper refuses longer heads anyway.
 const LONGEST_LINE: usize = 64 << 10;
@@ -55,27 +59,37 @@ impl Follower {
                 State::Body(left) => {
                     let (rest, left) = skip(bytes, left);
                     bytes = rest;
-                    self.state = if left == 0 { State::Head } else { State::Body(left) };
+                    self.state = if left == 0 {
+                        State::Head
+                    } else {
+                        State::Body(left)
+                    };
                 }
                 State::Chunk(left) => {
                     let (rest, left) = skip(bytes, left);
                     bytes = rest;
-                    self.state = if left == 0 { State::ChunkSize } else { State::Chunk(left) };
+                    self.state = if left == 0 {
+                        State::ChunkSize
+                    } else {
+                        State::Chunk(left)
+                    };
                 }
-                State::Head | State::ChunkSize | State::Trailers => match bytes.iter().position(|byte| *byte == b'\n') {
-                    Some(end) => {
-                        self.line.extend_from_slice(&bytes[..end]);
-                        bytes = &bytes[end + 1..];
-                        bad = self.take_line().or(bad);
-                    }
-                    None => {
-                        self.line.extend_from_slice(bytes);
-                        if self.line.len() > LONGEST_LINE {
-                            self.give_up();
+                State::Head | State::ChunkSize | State::Trailers => {
+                    match bytes.iter().position(|byte| *byte == b'\n') {
+                        Some(end) => {
+                            self.line.extend_from_slice(&bytes[..end]);
+                            bytes = &bytes[end + 1..];
+                            bad = self.take_line().or(bad);
                         }
-                        return bad;
+                        None => {
+                            self.line.extend_from_slice(bytes);
+                            if self.line.len() > LONGEST_LINE {
+                                self.give_up();
+                            }
+                            return bad;
+                        }
                     }
-                },
+                }
             }
         }
         bad
@@ -106,12 +120,16 @@ impl Follower {
     }
 
     fn header(&mut self, line: &[u8]) {
-        let Some(colon) = line.iter().position(|byte| *byte == b':') else { return };
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else {
+            return;
+        };
         let (name, value) = (line[..colon].trim_ascii(), line[colon + 1..].trim_ascii());
         if name.eq_ignore_ascii_case(b"transfer-encoding") {
             self.coded = true;
         } else if name.eq_ignore_ascii_case(b"content-length") {
-            let number = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+            let number = std::str::from_utf8(value)
+                .ok()
+                .and_then(|text| text.parse().ok());
             self.length = Some(number.unwrap_or(0));
         }
     }
@@ -132,8 +150,14 @@ impl Follower {
     }
 
     fn chunk(&mut self, line: &[u8]) {
-        let digits = line.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-        let size = std::str::from_utf8(digits).ok().and_then(|text| u64::from_str_radix(text, 16).ok());
+        let digits = line
+            .split(|byte| *byte == b';')
+            .next()
+            .unwrap_or_default()
+            .trim_ascii();
+        let size = std::str::from_utf8(digits)
+            .ok()
+            .and_then(|text| u64::from_str_radix(text, 16).ok());
         match size {
             Some(0) => self.state = State::Trailers,
             // The chunk and the line end behind it.
@@ -148,14 +172,41 @@ fn skip(bytes: &[u8], left: u64) -> (&[u8], u64) {
     (&bytes[count..], left - u64::try_from(count).unwrap_or(left))
 }
 
-/// Which request of a connection is to be refused.
+/// What is shared between a connection's bytes and its requests.
 #[derive(Debug, Clone)]
-pub(super) struct Verdict(Arc<AtomicU64>);
+pub(super) struct Verdict(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// The number of the request to be refused.
+    refused: AtomicU64,
+    /// Fires when the answer that is being written has to end.
+    cut: Mutex<Option<CancellationToken>>,
+}
 
 impl Verdict {
+    fn new() -> Self {
+        Self(Arc::new(Shared {
+            refused: AtomicU64::new(u64::MAX),
+            cut: Mutex::new(None),
+        }))
+    }
+
     /// Whether the request with this number, from 0, has two lengths.
     pub fn refuses(&self, number: u64) -> bool {
-        self.0.load(Relaxed) == number
+        self.0.refused.load(Relaxed) == number
+    }
+
+    /// From now on `cut` ends the connection, even when the client takes nothing; `None` ends that.
+    pub fn cut_by(&self, cut: Option<CancellationToken>) {
+        *lock(&self.0.cut) = cut;
+    }
+
+    fn check_cut(&self) -> io::Result<()> {
+        match &*lock(&self.0.cut) {
+            Some(cut) if cut.is_cancelled() => Err(io::ErrorKind::ConnectionAborted.into()),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -169,7 +220,7 @@ pub(super) struct Watched<T> {
 
 impl<T> Watched<T> {
     pub fn new(inner: T) -> (Self, Verdict) {
-        let verdict = Verdict(Arc::new(AtomicU64::new(u64::MAX)));
+        let verdict = Verdict::new();
         let watched = Self {
             inner,
             follower: Follower::new(),
@@ -180,14 +231,22 @@ impl<T> Watched<T> {
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
         let fresh = buf.filled().get(before..).unwrap_or_default();
         if let Some(number) = this.follower.feed(fresh) {
             // The first one counts: the connection ends there.
-            let _ = this.verdict.0.compare_exchange(u64::MAX, number, Relaxed, Relaxed);
+            let _ = this
+                .verdict
+                .0
+                .refused
+                .compare_exchange(u64::MAX, number, Relaxed, Relaxed);
             this.follower.give_up();
         }
         Poll::Ready(Ok(()))
@@ -195,11 +254,17 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
 }
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.verdict.check_cut()?;
         Pin::new(&mut self.inner).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.verdict.check_cut()?;
         Pin::new(&mut self.inner).poll_flush(cx)
     }
 
@@ -212,6 +277,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.verdict.check_cut()?;
         Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
     }
 
@@ -224,7 +290,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
 mod tests {
     use super::*;
 
-    const BAD: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\ncontent-length: 3\r\n\r\n";
+    const BAD: &[u8] =
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\ncontent-length: 3\r\n\r\n";
 
     fn whole_and_bytewise(input: &[u8]) -> Option<u64> {
         let whole = Follower::new().feed(input);
@@ -240,13 +307,15 @@ mod tests {
     #[test]
     fn both_lengths_are_found_in_either_order() {
         assert_eq!(whole_and_bytewise(BAD), Some(0));
-        let other = b"POST / HTTP/1.1\r\nContent-Length: 3\r\nX: y\r\ntransfer-encoding: chunked\r\n\r\n";
+        let other =
+            b"POST / HTTP/1.1\r\nContent-Length: 3\r\nX: y\r\ntransfer-encoding: chunked\r\n\r\n";
         assert_eq!(whole_and_bytewise(other), Some(0));
     }
 
     #[test]
     fn bodies_are_not_taken_for_heads() {
-        let mut input = format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n", BAD.len()).into_bytes();
+        let mut input =
+            format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n", BAD.len()).into_bytes();
         input.extend_from_slice(BAD);
         input.extend_from_slice(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n");
         input.extend_from_slice(format!("{:x};ext=1\r\n", BAD.len()).as_bytes());
@@ -261,7 +330,10 @@ mod tests {
     fn what_is_not_http_is_left_alone() {
         let mut follower = Follower::new();
         assert_eq!(follower.feed(&vec![b'x'; LONGEST_LINE + 1]), None);
-        assert_eq!((follower.state, follower.line.capacity()), (State::Opaque, 0));
+        assert_eq!(
+            (follower.state, follower.line.capacity()),
+            (State::Opaque, 0)
+        );
         assert_eq!(follower.feed(BAD), None);
     }
 }

@@ -16,7 +16,9 @@ pub(super) fn of_port(port: u16) -> Option<String> {
     let wanted = format!("socket:[{inode}]");
     for process in fs::read_dir("/proc").ok()?.flatten().take(MOST_PROCESSES) {
         let name = process.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
         if has_descriptor(&process.path(), &wanted) {
             let command = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
             return Some(format!("`{}` (process {pid})", command.trim()));
@@ -36,7 +38,9 @@ fn listening_inode(table: &str, port: u16) -> Option<u64> {
 
 fn has_descriptor(process: &Path, wanted: &str) -> bool {
     fs::read_dir(process.join("fd")).is_ok_and(|descriptors| {
-        descriptors.flatten().any(|one| fs::read_link(one.path()).is_ok_and(|target| target.as_os_str() == wanted))
+        descriptors
+            .flatten()
+            .any(|one| fs::read_link(one.path()).is_ok_and(|target| target.as_os_str() == wanted))
     })
 }
 
@@ -55,7 +59,13 @@ mod tests {
     #[test]
     fn an_odd_table_has_no_listener() {
         assert_eq!(listening_inode("", 80), None);
-        assert_eq!(listening_inode("head\n0: x\n1: 0100007F:0050 00:0 01 a b c d e 77\n", 80), None);
-        assert_eq!(listening_inode("head\n1: 0100007F:0050 00:0 0A a b c d e 77\n", 80), Some(77));
+        assert_eq!(
+            listening_inode("head\n0: x\n1: 0100007F:0050 00:0 01 a b c d e 77\n", 80),
+            None
+        );
+        assert_eq!(
+            listening_inode("head\n1: 0100007F:0050 00:0 0A a b c d e 77\n", 80),
+            Some(77)
+        );
     }
 }

@@ -17,17 +17,20 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 
-use super::body::{Passing, RequestBody, ResponseBody};
+use super::backend::{Lease, Use};
+use super::body::{Passage, Passing, RequestBody, ResponseBody};
 use super::forward::{Answered, Failed, forward};
 use super::framing::{Verdict, Watched};
 use super::headers::{self, BadRequest};
-use super::route::{Lease, NotLed, Route, Use};
+use super::route::{NotLed, Route};
 use super::websocket;
 
 /// Longest time until a request's head is complete, idle time between requests included.
 const HEAD_PATIENCE: Duration = Duration::from_secs(120);
-/// Largest head of a request in bytes.
+/// Largest head of a request or answer in bytes.
 pub(super) const MAX_HEAD: usize = 64 << 10;
+/// Most bytes of a connection kept in memory, in each direction.
+pub(super) const MAX_BUFFER: usize = 128 << 10;
 /// Most headers of a request or answer.
 pub(super) const MAX_HEADERS: usize = 128;
 
@@ -41,7 +44,12 @@ struct Client {
 }
 
 /// Serves one client connection to its end; tunnels go on in `tasks`.
-pub(super) async fn serve(route: Arc<Route>, stream: TcpStream, address: IpAddr, tasks: TaskTracker) {
+pub(super) async fn serve(
+    route: Arc<Route>,
+    stream: TcpStream,
+    address: IpAddr,
+    tasks: TaskTracker,
+) {
     let (watched, verdict) = Watched::new(stream);
     let client = Arc::new(Client {
         route: Arc::clone(&route),
@@ -57,7 +65,8 @@ pub(super) async fn serve(route: Arc<Route>, stream: TcpStream, address: IpAddr,
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_PATIENCE)
-        .max_buf_size(MAX_HEAD)
+        .max_buf_size(MAX_BUFFER)
+        .max_header_size(MAX_HEAD)
         .max_headers(MAX_HEADERS)
         .preserve_header_case(true)
         .auto_date_header(false)
@@ -106,7 +115,12 @@ fn check(client: &Client, number: u64, request: &Request<Incoming>) -> Result<()
     if client.verdict.refuses(number) {
         return Err(BadRequest::Framing);
     }
-    headers::check(request.method(), request.version(), request.uri(), request.headers())
+    headers::check(
+        request.method(),
+        request.version(),
+        request.uri(),
+        request.headers(),
+    )
 }
 
 /// A wish to change the protocol, and the client's side of it.
@@ -115,7 +129,11 @@ struct Upgrade {
     client: OnUpgrade,
 }
 
-fn prepare(client: &Client, lease: &Lease, mut request: Request<Incoming>) -> (Request<RequestBody>, Option<Upgrade>) {
+fn prepare(
+    client: &Client,
+    lease: &Lease,
+    mut request: Request<Incoming>,
+) -> (Request<RequestBody>, Option<Upgrade>) {
     let wanted = headers::wanted_upgrade(request.version(), request.headers());
     // Taken in any case: it must not travel to the endpoint's connection.
     let on_upgrade = hyper::upgrade::on(&mut request);
@@ -154,7 +172,7 @@ async fn relay(
         let counters = Arc::clone(&lease.backend.counters);
         let close = lease.backend.close.clone();
         let forwarded = tokio::select! {
-            forwarded = forward(&lease.backend, &client.route.limits, outbound) => forwarded,
+            forwarded = forward(&lease.backend, client.route.limits(), outbound) => forwarded,
             () = close.cancelled() => {
                 let drained = own(StatusCode::SERVICE_UNAVAILABLE, "E_DRAINED", "the release was drained and its deadline passed");
                 return (drained, counters);
@@ -173,25 +191,46 @@ async fn relay(
                     Err(reason) => return (not_led(reason), counters),
                 };
                 outbound = *request;
-                outbound.body_mut().count_for(Arc::clone(&lease.backend.counters));
+                outbound
+                    .body_mut()
+                    .count_for(Arc::clone(&lease.backend.counters));
             }
             failed => return (bad_gateway(&failed), counters),
         }
     }
 }
 
-fn pass(client: &Client, lease: Lease, answered: Answered, upgrade: Option<Upgrade>) -> Response<ResponseBody> {
-    let Answered { mut response, sender, request_done } = answered;
+fn pass(
+    client: &Client,
+    lease: Lease,
+    answered: Answered,
+    upgrade: Option<Upgrade>,
+) -> Response<ResponseBody> {
+    let Answered {
+        mut response,
+        sender,
+        request_done,
+    } = answered;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return match upgrade {
             Some(upgrade) => switch_protocols(client, lease, response, upgrade),
-            None => own(StatusCode::BAD_GATEWAY, "E_UPSTREAM_FAILED", "the endpoint changed the protocol unasked"),
+            None => own(
+                StatusCode::BAD_GATEWAY,
+                "E_UPSTREAM_FAILED",
+                "the endpoint changed the protocol unasked",
+            ),
         };
     }
     headers::strip(response.headers_mut());
     *response.version_mut() = Version::HTTP_11;
-    let route = Arc::clone(&client.route);
-    response.map(|body| ResponseBody::Passing(Box::new(Passing::new(body, lease, route, sender, request_done))))
+    let passage = Passage {
+        lease,
+        route: Arc::clone(&client.route),
+        sender,
+        request_done,
+        connection: client.verdict.clone(),
+    };
+    response.map(|body| ResponseBody::Passing(Box::new(Passing::new(body, passage))))
 }
 
 fn switch_protocols(
@@ -201,7 +240,11 @@ fn switch_protocols(
     upgrade: Upgrade,
 ) -> Response<ResponseBody> {
     let server = hyper::upgrade::on(&mut response);
-    let protocol = response.headers().get(hyper::header::UPGRADE).cloned().unwrap_or(upgrade.protocol);
+    let protocol = response
+        .headers()
+        .get(hyper::header::UPGRADE)
+        .cloned()
+        .unwrap_or(upgrade.protocol);
     let websocket = protocol.as_bytes().eq_ignore_ascii_case(b"websocket");
     let lease = lease.upgrade();
     let route = Arc::clone(&client.route);
@@ -228,11 +271,17 @@ fn bad_gateway(failed: &Failed) -> Response<ResponseBody> {
 fn not_led(reason: NotLed) -> Response<ResponseBody> {
     let (code, message) = match reason {
         NotLed::TooLong => ("E_HELD_TOO_LONG", "the service did not come up in time"),
-        NotLed::TooMany => ("E_HELD_TOO_MANY", "too many requests wait for the service to come up"),
+        NotLed::TooMany => (
+            "E_HELD_TOO_MANY",
+            "too many requests wait for the service to come up",
+        ),
+        NotLed::Stopping => ("E_RELAY_STOPPING", "the relay is being stopped"),
         NotLed::Removed => ("E_ROUTE_REMOVED", "nothing is published here any more"),
     };
     let mut response = own(StatusCode::SERVICE_UNAVAILABLE, code, message);
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+        .headers_mut()
+        .insert(RETRY_AFTER, HeaderValue::from_static("1"));
     response
 }
 
@@ -242,7 +291,9 @@ fn refuse(bad: BadRequest) -> Response<ResponseBody> {
         BadRequest::Host | BadRequest::Framing => (StatusCode::BAD_REQUEST, "E_BAD_REQUEST"),
     };
     let mut response = own(status, code, bad.message());
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
 
@@ -251,6 +302,8 @@ fn own(status: StatusCode, code: &str, message: &str) -> Response<ResponseBody> 
     let text = serde_json::json!({ "code": code, "message": message }).to_string();
     let mut response = Response::new(ResponseBody::Own(Full::new(Bytes::from(text + "\n"))));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

@@ -65,7 +65,11 @@ impl std::str::FromStr for PortRange {
             first: first.trim().parse().map_err(|_| bad())?,
             last: last.trim().parse().map_err(|_| bad())?,
         };
-        if range.is_valid() { Ok(range) } else { Err(bad()) }
+        if range.is_valid() {
+            Ok(range)
+        } else {
+            Err(bad())
+        }
     }
 }
 
@@ -351,10 +355,7 @@ mod tests {
 
     #[test]
     fn port_range_reads_first_and_last_and_refuses_the_rest() {
-        assert_eq!(
-            "20000-29999".parse::<PortRange>(),
-            Ok(PortRange::DEFAULT)
-        );
+        assert_eq!("20000-29999".parse::<PortRange>(), Ok(PortRange::DEFAULT));
         for bad in ["", "1", "0-5", "9-8", "1-70000", "a-b", "1-2-3"] {
             assert!(bad.parse::<PortRange>().is_err(), "{bad}");
         }
@@ -362,7 +363,12 @@ mod tests {
 
     #[test]
     fn a_code_is_written_as_users_see_it() {
-        for code in [Code::StaleGeneration, Code::PortTaken, Code::NoFreePort, Code::Stopping] {
+        for code in [
+            Code::StaleGeneration,
+            Code::PortTaken,
+            Code::NoFreePort,
+            Code::Stopping,
+        ] {
             let text = serde_json::to_string(&code).expect("a unit variant");
             assert_eq!(text, format!("\"{}\"", code.as_str()));
         }

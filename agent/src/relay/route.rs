@@ -1,122 +1,25 @@
 //! One published port while the relay runs: where it leads, who uses it, who waits for it.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Limits;
-use super::pool::Pool;
+use super::backend::{Backend, Lease, Use, close_all};
 use super::protocol::{Drained, EntryView, Mode};
 use super::stats::{PortCounters, PortStats, ReleaseCounters, now_ms};
 use super::table::Entry;
 
 /// Releases without traffic whose counters are kept.
 const KEPT_RELEASES: usize = 8;
-/// How long closed connections may take to say goodbye.
-const GOODBYE: Duration = Duration::from_secs(4);
 
 /// Locks; a panic elsewhere leaves counters and lists usable.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// One endpoint of one release, from a switch to it until its last connection ends.
-#[derive(Debug)]
-pub(super) struct Backend {
-    pub release: String,
-    pub endpoint: Option<SocketAddr>,
-    pub counters: Arc<ReleaseCounters>,
-    pub pool: Pool,
-    /// Fires when what is still open has to end.
-    pub close: CancellationToken,
-    open: AtomicU64,
-    idle: Notify,
-}
-
-impl Backend {
-    fn new(release: &str, endpoint: Option<SocketAddr>, counters: Arc<ReleaseCounters>) -> Arc<Self> {
-        Arc::new(Self {
-            release: release.to_owned(),
-            endpoint,
-            counters,
-            pool: Pool::default(),
-            close: CancellationToken::new(),
-            open: AtomicU64::new(0),
-            idle: Notify::new(),
-        })
-    }
-
-    pub fn open(&self) -> u64 {
-        self.open.load(Relaxed)
-    }
-
-    async fn wait_idle(&self) {
-        loop {
-            let idle = self.idle.notified();
-            if self.open() == 0 {
-                return;
-            }
-            idle.await;
-        }
-    }
-}
-
-/// What a lease counts as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Use {
-    Connection,
-    Request,
-    Upgrade,
-}
-
-/// A connection's or request's hold on its backend; a drain waits for it.
-#[derive(Debug)]
-pub(super) struct Lease {
-    pub backend: Arc<Backend>,
-    kind: Use,
-}
-
-impl Lease {
-    fn new(backend: &Arc<Backend>, kind: Use) -> Self {
-        backend.open.fetch_add(1, Relaxed);
-        let lease = Self {
-            backend: Arc::clone(backend),
-            kind,
-        };
-        let (total, open) = lease.gauges();
-        total.fetch_add(1, Relaxed);
-        open.fetch_add(1, Relaxed);
-        lease
-    }
-
-    fn gauges(&self) -> (&AtomicU64, &AtomicU64) {
-        let counters = &self.backend.counters;
-        match self.kind {
-            Use::Connection => (&counters.connections, &counters.connections_open),
-            Use::Request => (&counters.requests, &counters.in_flight),
-            Use::Upgrade => (&counters.upgrades, &counters.upgrades_open),
-        }
-    }
-
-    /// A request that became a tunnel.
-    pub fn upgrade(self) -> Self {
-        Self::new(&self.backend, Use::Upgrade)
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.gauges().1.fetch_sub(1, Relaxed);
-        if self.backend.open.fetch_sub(1, Relaxed) == 1 {
-            self.backend.idle.notify_waiters();
-        }
-    }
 }
 
 /// Why a connection or request got no backend.
@@ -128,6 +31,8 @@ pub(super) enum NotLed {
     TooMany,
     /// The route was removed.
     Removed,
+    /// The relay ends.
+    Stopping,
 }
 
 #[derive(Debug)]
@@ -156,12 +61,32 @@ impl Drop for Counted<'_> {
     }
 }
 
+/// What all ports share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub limits: Limits,
+    /// Connections open on all ports.
+    pub open: AtomicU64,
+    /// Connections and requests held on all ports.
+    pub held: AtomicU64,
+}
+
+impl Shared {
+    pub fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self {
+            limits,
+            open: AtomicU64::new(0),
+            held: AtomicU64::new(0),
+        })
+    }
+}
+
 /// A published port.
 #[derive(Debug)]
 pub(super) struct Route {
     pub port: u16,
     pub key: String,
-    pub limits: Arc<Limits>,
+    pub shared: Arc<Shared>,
     pub counters: PortCounters,
     /// Fires when the route is removed.
     pub removed: CancellationToken,
@@ -173,8 +98,6 @@ pub(super) struct Route {
     /// Backends that traffic was led away from, while something is open there.
     old: Mutex<Vec<Arc<Backend>>>,
     releases: Mutex<BTreeMap<String, Arc<ReleaseCounters>>>,
-    /// How many held ones there are on all ports together.
-    held_everywhere: Arc<AtomicU64>,
     listening: AtomicBool,
 }
 
@@ -182,8 +105,7 @@ impl Route {
     pub fn new(
         entry: &Entry,
         boot_id: &str,
-        limits: Arc<Limits>,
-        held_everywhere: Arc<AtomicU64>,
+        shared: Arc<Shared>,
         stopping: CancellationToken,
     ) -> Arc<Self> {
         let confirmed = entry.boot_id == boot_id;
@@ -198,7 +120,7 @@ impl Route {
         Arc::new(Self {
             port: route.port,
             key: route.key.clone(),
-            limits,
+            shared,
             counters: PortCounters::default(),
             removed: CancellationToken::new(),
             stopping,
@@ -207,9 +129,12 @@ impl Route {
             entry: Mutex::new((entry.clone(), confirmed)),
             old: Mutex::new(Vec::new()),
             releases: Mutex::new(BTreeMap::from([(route.release.clone(), counters)])),
-            held_everywhere,
             listening: AtomicBool::new(false),
         })
+    }
+
+    pub fn limits(&self) -> &Limits {
+        &self.shared.limits
     }
 
     pub fn mode(&self) -> Mode {
@@ -266,7 +191,9 @@ impl Route {
         while releases.len() > KEPT_RELEASES {
             let unused = releases
                 .iter()
-                .filter(|(name, counters)| **name != current.release && Arc::strong_count(counters) == 1)
+                .filter(|(name, counters)| {
+                    **name != current.release && Arc::strong_count(counters) == 1
+                })
                 .min_by_key(|(_, counters)| counters.last_used_ms.load(Relaxed))
                 .map(|(name, _)| name.clone());
             match unused {
@@ -296,8 +223,9 @@ impl Route {
             self.counters.held_too_long.fetch_add(1, Relaxed);
             NotLed::TooMany
         };
-        let _here = Counted::up_to(&self.counters.held_now, self.limits.held_per_port).ok_or_else(full)?;
-        let _everywhere = Counted::up_to(&self.held_everywhere, self.limits.held).ok_or_else(full)?;
+        let _here = Counted::up_to(&self.counters.held_now, self.limits().held_per_port)
+            .ok_or_else(full)?;
+        let _everywhere = Counted::up_to(&self.shared.held, self.limits().held).ok_or_else(full)?;
         self.counters.held.fetch_add(1, Relaxed);
         let mut changes = self.target.subscribe();
         let ready = async {
@@ -315,8 +243,8 @@ impl Route {
             biased;
             lease = ready => lease,
             () = self.removed.cancelled() => Err(NotLed::Removed),
-            () = self.stopping.cancelled() => Err(NotLed::Removed),
-            () = tokio::time::sleep(self.limits.hold) => {
+            () = self.stopping.cancelled() => Err(NotLed::Stopping),
+            () = tokio::time::sleep(self.limits().hold) => {
                 self.counters.held_too_long.fetch_add(1, Relaxed);
                 Err(NotLed::TooLong)
             }
@@ -333,7 +261,10 @@ impl Route {
         let mut found: Vec<_> = {
             let mut old = lock(&self.old);
             old.retain(|backend| backend.open() > 0);
-            old.iter().filter(|backend| backend.release == release).cloned().collect()
+            old.iter()
+                .filter(|backend| backend.release == release)
+                .cloned()
+                .collect()
         };
         let target = self.target.borrow();
         if target.backend.release == release {
@@ -368,9 +299,13 @@ impl Route {
 
     fn replace_current(&self, closing: &[Arc<Backend>]) {
         self.target.send_modify(|target| {
-            if closing.iter().any(|backend| Arc::ptr_eq(backend, &target.backend)) {
+            if closing
+                .iter()
+                .any(|backend| Arc::ptr_eq(backend, &target.backend))
+            {
                 let old = &target.backend;
-                target.backend = Backend::new(&old.release, old.endpoint, Arc::clone(&old.counters));
+                target.backend =
+                    Backend::new(&old.release, old.endpoint, Arc::clone(&old.counters));
             }
         });
     }
@@ -423,41 +358,10 @@ impl Route {
             held_too_long: counters.held_too_long.load(Relaxed),
             bad_requests: counters.bad_requests.load(Relaxed),
             last_activity_ms: counters.last_activity_ms.load(Relaxed),
-            releases: releases.iter().map(|(name, counters)| (name.clone(), counters.view())).collect(),
+            releases: releases
+                .iter()
+                .map(|(name, counters)| (name.clone(), counters.view()))
+                .collect(),
         }
     }
-}
-
-async fn close_all(backends: &[Arc<Backend>]) {
-    for backend in backends {
-        backend.pool.close();
-        backend.close.cancel();
-    }
-    let gone = async {
-        for backend in backends {
-            backend.wait_idle().await;
-        }
-    };
-    // Whoever does not leave in time is left to the connection's own limits.
-    let _ = tokio::time::timeout(GOODBYE, gone).await;
-}
-
-/// Why an endpoint was not reached.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ConnectError {
-    #[error("the route has no endpoint")]
-    NoEndpoint,
-    #[error("connecting took longer than {0:?}")]
-    TooSlow(Duration),
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
-}
-
-/// Connects to a backend within the configured time.
-pub(super) async fn connect(backend: &Backend, limits: &Limits) -> Result<TcpStream, ConnectError> {
-    let endpoint = backend.endpoint.ok_or(ConnectError::NoEndpoint)?;
-    let connected = tokio::time::timeout(limits.connect, TcpStream::connect(endpoint)).await;
-    let stream = connected.map_err(|_| ConnectError::TooSlow(limits.connect))??;
-    stream.set_nodelay(true)?;
-    Ok(stream)
 }

@@ -14,9 +14,10 @@ use tokio::time::{Instant, sleep};
 use super::client::Client;
 use super::protocol::PortRange;
 
-/// How long a started relay may take until it answers.
-const START_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a started relay may take until it answers, on a machine that is very busy.
+const START_PATIENCE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(5);
+const PING: Duration = Duration::from_millis(50);
 /// Pause between failed starts, at first and at most; the sum of the first ones stays below a second.
 const RESTART_PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(5));
 /// A log that is larger at a start is moved aside.
@@ -42,7 +43,10 @@ impl SpawnConfig {
     ///
     /// # Errors
     /// When the running binary has no path.
-    pub fn this_binary(state_dir: impl Into<PathBuf>, socket: impl Into<PathBuf>) -> io::Result<Self> {
+    pub fn this_binary(
+        state_dir: impl Into<PathBuf>,
+        socket: impl Into<PathBuf>,
+    ) -> io::Result<Self> {
         Ok(Self {
             program: this_program()?,
             leading: vec!["relay".into()],
@@ -54,7 +58,10 @@ impl SpawnConfig {
 
     fn arguments(&self) -> Vec<OsString> {
         let mut arguments = self.leading.clone();
-        arguments.extend(["--state-dir".into(), self.state_dir.clone().into_os_string()]);
+        arguments.extend([
+            "--state-dir".into(),
+            self.state_dir.clone().into_os_string(),
+        ]);
         arguments.extend(["--socket".into(), self.socket.clone().into_os_string()]);
         let ports = format!("{}-{}", self.ports.first, self.ports.last);
         arguments.extend(["--ports".into(), ports.into(), "--own-session".into()]);
@@ -103,7 +110,10 @@ pub async fn ensure_running(config: &SpawnConfig) -> Result<Client, SpawnError> 
         return Ok(client);
     }
     let log = config.state_dir.join("relay.log");
-    let failed = |source| SpawnError::Start { program: config.program.clone(), source };
+    let failed = |source| SpawnError::Start {
+        program: config.program.clone(),
+        source,
+    };
     let output = open_log(&config.state_dir, &log).map_err(failed)?;
     let errors = output.try_clone().map_err(failed)?;
     let mut command = Command::new(&config.program);
@@ -111,7 +121,11 @@ pub async fn ensure_running(config: &SpawnConfig) -> Result<Client, SpawnError> 
         .args(config.arguments())
         // The agent's environment may hold what the relay has no business with.
         .env_clear()
-        .envs(["RUST_LOG", "RUST_BACKTRACE", "PATH"].iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
+        .envs(
+            ["RUST_LOG", "RUST_BACKTRACE", "PATH"]
+                .iter()
+                .filter_map(|name| Some((name, std::env::var_os(name)?))),
+        )
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(output)
@@ -119,14 +133,15 @@ pub async fn ensure_running(config: &SpawnConfig) -> Result<Client, SpawnError> 
     let mut child = command.spawn().map_err(failed)?;
     let until = Instant::now() + START_PATIENCE;
     loop {
-        if client.ping(POLL).await.is_ok() {
+        // Looked at before the question: when ours ended because another one runs, that one answers.
+        let ended = child.try_wait().ok().flatten();
+        if client.ping(PING).await.is_ok() {
             // Reaped when it ends while we live; otherwise by whoever inherits it.
             tokio::spawn(async move { child.wait().await });
             return Ok(client);
         }
-        if Instant::now() >= until {
-            let ended = child.try_wait().ok().flatten().map_or("it runs".to_owned(), |status| status.to_string());
-            // Another relay that holds the folder's lock answers on the socket, so this one is of no use to anybody.
+        if ended.is_some() || Instant::now() >= until {
+            let ended = ended.map_or("it runs".to_owned(), |status| status.to_string());
             let _ = child.start_kill();
             tokio::spawn(async move { child.wait().await });
             return Err(SpawnError::Silent { log, ended });
@@ -140,7 +155,11 @@ fn open_log(dir: &Path, log: &Path) -> io::Result<File> {
     if fs::metadata(log).is_ok_and(|found| found.len() > MAX_LOG_BYTES) {
         fs::rename(log, log.with_extension("log.1"))?;
     }
-    OpenOptions::new().append(true).create(true).mode(0o600).open(log)
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(log)
 }
 
 /// What a supervisor saw.

@@ -1,8 +1,7 @@
 //! The relay while it runs: takes requests, keeps table, listeners and routes in step.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,30 +9,33 @@ use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::file::Store;
 use super::listener::{self, Listening};
 use super::protocol::{
-    Answer, Code, Confirmation, Confirmed, MAX_DRAIN_MS, PortRange, Refusal, Request, ReservationView, RouteSpec, TableView,
+    Answer, Code, Confirmation, Confirmed, MAX_DRAIN_MS, Refusal, Request, ReservationView,
+    RouteSpec, TableView,
 };
-use super::route::{Route, lock};
+use super::route::{Route, Shared, lock};
 use super::stats::{LATENCY_BOUNDS_US, StatsView, now_ms};
-use super::table::{Change, Entry, MAX_ROUTES, Store, Table, check_name, full};
+use super::table::{Change, Entry};
 use super::{Config, Error};
 
 /// What a change of the table may touch; held while one is made.
 #[derive(Debug)]
-struct Changing {
-    store: Store,
-    listening: BTreeMap<u16, Listening>,
-    reserved: BTreeMap<u16, TcpSocket>,
+pub(super) struct Changing {
+    pub store: Store,
+    pub listening: BTreeMap<u16, Listening>,
+    /// Automatic ports without a route: bound, not listening.
+    pub reserved: BTreeMap<u16, TcpSocket>,
 }
 
 /// A running relay.
 #[derive(Debug)]
 pub(super) struct Relay {
-    config: Config,
-    changing: tokio::sync::Mutex<Changing>,
+    pub config: Config,
+    pub changing: tokio::sync::Mutex<Changing>,
     routes: Mutex<BTreeMap<u16, Arc<Route>>>,
-    held: Arc<AtomicU64>,
+    shared: Arc<Shared>,
     started_at_ms: u64,
     starts: u64,
     /// Fires when nothing new is accepted any more.
@@ -66,7 +68,7 @@ impl Relay {
                 reserved: BTreeMap::new(),
             }),
             routes: Mutex::new(BTreeMap::new()),
-            held: Arc::new(AtomicU64::new(0)),
+            shared: Shared::new(config.limits.clone()),
             started_at_ms: now_ms(),
             starts,
             stopping: CancellationToken::new(),
@@ -88,7 +90,11 @@ impl Relay {
             let listening = Listening::start(route, bind, listener, self.tasks.clone());
             changing.listening.insert(*port, listening);
         }
-        for port in table.reservations.values().filter(|port| !table.entries.contains_key(port)) {
+        for port in table
+            .reservations
+            .values()
+            .filter(|port| !table.entries.contains_key(port))
+        {
             // Only guards the port; a failure shows when the route is set.
             if let Ok(socket) = listener::reserve(IpAddr::from([127, 0, 0, 1]), *port) {
                 changing.reserved.insert(*port, socket);
@@ -100,17 +106,19 @@ impl Relay {
         let route = Route::new(
             entry,
             &self.config.boot_id,
-            Arc::new(self.config.limits.clone()),
-            Arc::clone(&self.held),
+            Arc::clone(&self.shared),
             self.stopping.clone(),
         );
         lock(&self.routes).insert(entry.route.port, Arc::clone(&route));
         route
     }
 
-    fn route(&self, port: u16) -> Result<Arc<Route>, Refusal> {
+    pub fn route(&self, port: u16) -> Result<Arc<Route>, Refusal> {
         lock(&self.routes).get(&port).cloned().ok_or_else(|| {
-            Refusal::new(Code::RouteUnknown, format!("port {port} has no route; set one first"))
+            Refusal::new(
+                Code::RouteUnknown,
+                format!("port {port} has no route; set one first"),
+            )
         })
     }
 
@@ -120,17 +128,36 @@ impl Relay {
     /// With the reason; nothing was changed then.
     pub async fn handle(&self, request: Request) -> Result<Answer, Refusal> {
         if self.stopping.is_cancelled() {
-            return Err(Refusal::new(Code::Stopping, "the relay is ending; connect again"));
+            return Err(Refusal::new(
+                Code::Stopping,
+                "the relay is ending; connect again",
+            ));
         }
         match request {
             Request::SetRoute(spec) => self.set(spec).await.map(|()| Answer::Done),
-            Request::RemoveRoute { port, key, generation } => {
-                self.remove(port, &key, generation).await.map(|()| Answer::Done)
+            Request::RemoveRoute {
+                port,
+                key,
+                generation,
+            } => self
+                .remove(port, &key, generation)
+                .await
+                .map(|()| Answer::Done),
+            Request::AllocatePort { key, bind, range } => {
+                self.allocate(key, bind, range).await.map(Answer::Port)
             }
-            Request::AllocatePort { key, bind, range } => self.allocate(key, bind, range).await.map(Answer::Port),
-            Request::ReleasePort { port, key } => self.release(port, &key).await.map(|()| Answer::Done),
-            Request::Confirm { boot_id, entries } => self.confirm(&boot_id, &entries).await.map(Answer::Confirmed),
-            Request::Drain { port, release, deadline_ms } => self.drain(port, &release, deadline_ms).await,
+            Request::ReleasePort { port, key } => {
+                self.release(port, &key).await.map(|()| Answer::Done)
+            }
+            Request::Confirm { boot_id, entries } => self
+                .confirm(&boot_id, &entries)
+                .await
+                .map(Answer::Confirmed),
+            Request::Drain {
+                port,
+                release,
+                deadline_ms,
+            } => self.drain(port, &release, deadline_ms).await,
             Request::Table => Ok(Answer::Table(self.table().await)),
             Request::Stats => Ok(Answer::Stats(self.stats())),
             Request::Ping => Ok(Answer::Done),
@@ -152,7 +179,10 @@ impl Relay {
                 let listener = listener::listen(reserved, bind, port);
                 Some(match listener {
                     Ok(listener) => listener,
-                    Err(error) => return Err(listener::refusal(bind, port, error).await),
+                    Err(error) => {
+                        self.reserve_again(&mut changing, port);
+                        return Err(listener::refusal(bind, port, error).await);
+                    }
                 })
             }
             Change::Rebind => Some(self.rebind(&mut changing, port, bind).await?),
@@ -167,7 +197,10 @@ impl Relay {
             return Err(refusal);
         }
         let Some(entry) = changing.store.table.entries.get(&port).cloned() else {
-            return Err(Refusal::new(Code::RouteUnknown, format!("port {port} has no route")));
+            return Err(Refusal::new(
+                Code::RouteUnknown,
+                format!("port {port} has no route"),
+            ));
         };
         let route = match change {
             Change::New => self.add_route(&entry),
@@ -183,53 +216,6 @@ impl Relay {
             changing.listening.insert(port, listening);
         }
         Ok(())
-    }
-
-    /// Moves a port to another address; on failure it listens on the old one as before.
-    async fn rebind(&self, changing: &mut Changing, port: u16, bind: IpAddr) -> Result<tokio::net::TcpListener, Refusal> {
-        let before = changing.listening.remove(&port);
-        let old_bind = before.as_ref().map(|listening| listening.bind);
-        // One address may include the other, so the old one has to go first.
-        if let Some(before) = before {
-            before.stop().await;
-        }
-        match listener::listen(None, bind, port) {
-            Ok(listener) => Ok(listener),
-            Err(error) => {
-                if let Some(old_bind) = old_bind {
-                    self.listen_on(changing, port, old_bind);
-                }
-                Err(listener::refusal(bind, port, error).await)
-            }
-        }
-    }
-
-    fn listen_on(&self, changing: &mut Changing, port: u16, bind: IpAddr) {
-        if let Ok(route) = self.route(port) {
-            let listener = listener::listen(None, bind, port).ok();
-            let listening = Listening::start(route, bind, listener, self.tasks.clone());
-            changing.listening.insert(port, listening);
-        }
-    }
-
-    async fn undo_set(&self, changing: &mut Changing, change: Change, port: u16) {
-        match change {
-            Change::New => self.reserve_again(changing, port),
-            Change::Rebind => {
-                if let Some(bind) = changing.store.table.entries.get(&port).map(|entry| entry.route.bind) {
-                    self.listen_on(changing, port, bind);
-                }
-            }
-            Change::Switch | Change::None => {}
-        }
-    }
-
-    fn reserve_again(&self, changing: &mut Changing, port: u16) {
-        if changing.store.table.reserved_by(port).is_some()
-            && let Ok(socket) = listener::reserve(IpAddr::from([127, 0, 0, 1]), port)
-        {
-            changing.reserved.insert(port, socket);
-        }
     }
 
     async fn remove(&self, port: u16, key: &str, generation: u64) -> Result<(), Refusal> {
@@ -253,47 +239,18 @@ impl Relay {
         Ok(())
     }
 
-    async fn allocate(&self, key: String, bind: IpAddr, range: Option<PortRange>) -> Result<u16, Refusal> {
-        check_name("key", &key)?;
-        let range = range.unwrap_or(self.config.ports);
-        if !range.is_valid() {
-            return Err(Refusal::new(Code::Invalid, "the port range is empty or starts at 0"));
-        }
-        let mut changing = self.changing.lock().await;
-        if let Some(port) = changing.store.table.reservations.get(&key) {
-            return Ok(*port);
-        }
-        if changing.store.table.reservations.len() >= MAX_ROUTES {
-            return Err(full("automatic ports"));
-        }
-        let (port, socket) = find_port(&changing.store.table, &key, bind, range)?;
-        let mut next = changing.store.table.clone();
-        next.reservations.insert(key, port);
-        changing.store.replace(next).await?;
-        if let Some(socket) = socket {
-            changing.reserved.insert(port, socket);
-        }
-        Ok(port)
-    }
-
-    async fn release(&self, port: u16, key: &str) -> Result<(), Refusal> {
-        let mut changing = self.changing.lock().await;
-        match changing.store.table.reservations.get(key) {
-            Some(reserved) if *reserved == port => {}
-            _ => return Ok(()),
-        }
-        let mut next = changing.store.table.clone();
-        next.reservations.remove(key);
-        changing.store.replace(next).await?;
-        changing.reserved.remove(&port);
-        Ok(())
-    }
-
-    async fn confirm(&self, boot_id: &str, entries: &[Confirmation]) -> Result<Vec<Confirmed>, Refusal> {
+    async fn confirm(
+        &self,
+        boot_id: &str,
+        entries: &[Confirmation],
+    ) -> Result<Vec<Confirmed>, Refusal> {
         if boot_id != self.config.boot_id {
             return Err(Refusal::new(
                 Code::BootId,
-                format!("the relay runs in boot {}, the confirmation is of another", self.config.boot_id),
+                format!(
+                    "the relay runs in boot {}, the confirmation is of another",
+                    self.config.boot_id
+                ),
             ));
         }
         let mut changing = self.changing.lock().await;
@@ -305,7 +262,10 @@ impl Relay {
         if next != changing.store.table {
             changing.store.replace(next).await?;
         }
-        let done = entries.iter().zip(&results).filter(|(_, result)| **result == Confirmed::Done);
+        let done = entries
+            .iter()
+            .zip(&results)
+            .filter(|(_, result)| **result == Confirmed::Done);
         for (confirmation, _) in done {
             if let Some(entry) = changing.store.table.entries.get(&confirmation.port) {
                 self.route(confirmation.port)?.switch(entry, boot_id);
@@ -316,14 +276,21 @@ impl Relay {
 
     async fn drain(&self, port: u16, release: &str, deadline_ms: u64) -> Result<Answer, Refusal> {
         if deadline_ms > MAX_DRAIN_MS {
-            return Err(Refusal::new(Code::Invalid, format!("a drain may wait at most {MAX_DRAIN_MS} ms")));
+            return Err(Refusal::new(
+                Code::Invalid,
+                format!("a drain may wait at most {MAX_DRAIN_MS} ms"),
+            ));
         }
         let route = self.route(port)?;
-        let drained = route.drain(release, Duration::from_millis(deadline_ms)).await;
+        let drained = route
+            .drain(release, Duration::from_millis(deadline_ms))
+            .await;
         drained.map(Answer::Drained).ok_or_else(|| {
             Refusal::new(
                 Code::ReleaseCurrent,
-                format!("port {port} still leads to `{release}`; switch or hold it before draining"),
+                format!(
+                    "port {port} still leads to `{release}`; switch or hold it before draining"
+                ),
             )
         })
     }
@@ -331,11 +298,19 @@ impl Relay {
     async fn table(&self) -> TableView {
         let changing = self.changing.lock().await;
         let reservations = &changing.store.table.reservations;
-        let mut reservations: Vec<_> =
-            reservations.iter().map(|(key, port)| ReservationView { port: *port, key: key.clone() }).collect();
+        let mut reservations: Vec<_> = reservations
+            .iter()
+            .map(|(key, port)| ReservationView {
+                port: *port,
+                key: key.clone(),
+            })
+            .collect();
         reservations.sort_by_key(|reservation| reservation.port);
         TableView {
-            entries: lock(&self.routes).values().map(|route| route.view()).collect(),
+            entries: lock(&self.routes)
+                .values()
+                .map(|route| route.view())
+                .collect(),
             reservations,
             pid: std::process::id(),
             boot_id: self.config.boot_id.clone(),
@@ -347,7 +322,10 @@ impl Relay {
 
     fn stats(&self) -> StatsView {
         StatsView {
-            ports: lock(&self.routes).iter().map(|(port, route)| (*port, route.stats())).collect(),
+            ports: lock(&self.routes)
+                .iter()
+                .map(|(port, route)| (*port, route.stats()))
+                .collect(),
             started_at_ms: self.started_at_ms,
             boot_id: self.config.boot_id.clone(),
             starts: self.starts,
@@ -373,28 +351,4 @@ impl Relay {
         let closing = routes.iter().map(|route| route.close_everything());
         futures::future::join_all(closing).await;
     }
-}
-
-/// A free port for `key`; a port that the key's own route has already is the first choice.
-fn find_port(table: &Table, key: &str, bind: IpAddr, range: PortRange) -> Result<(u16, Option<TcpSocket>), Refusal> {
-    let taken: BTreeSet<u16> = table.reservations.values().chain(table.entries.keys()).copied().collect();
-    let reserved: BTreeSet<u16> = table.reservations.values().copied().collect();
-    let own = table.entries.values().find(|entry| {
-        let port = entry.route.port;
-        entry.route.key == key && range.contains(port) && !reserved.contains(&port)
-    });
-    if let Some(own) = own {
-        return Ok((own.route.port, None));
-    }
-    for port in range.first..=range.last {
-        if !taken.contains(&port)
-            && let Ok(socket) = listener::reserve_fresh(bind, port)
-        {
-            return Ok((port, Some(socket)));
-        }
-    }
-    Err(Refusal::new(
-        Code::NoFreePort,
-        format!("no port between {} and {} is free; widen the range or remove environments", range.first, range.last),
-    ))
 }

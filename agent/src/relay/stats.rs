@@ -16,7 +16,9 @@ pub const LATENCY_BOUNDS_US: [u64; 18] = [
 pub(super) fn now_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+        .map_or(0, |since| {
+            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        })
 }
 
 /// Counters of one release on one port.
@@ -67,7 +69,11 @@ impl ReleaseCounters {
             connections_open: self.connections_open.load(Relaxed),
             bytes_in: self.bytes_in.load(Relaxed),
             bytes_out: self.bytes_out.load(Relaxed),
-            latency_buckets: self.latency.iter().map(|bucket| bucket.load(Relaxed)).collect(),
+            latency_buckets: self
+                .latency
+                .iter()
+                .map(|bucket| bucket.load(Relaxed))
+                .collect(),
             latency_sum_us: self.latency_sum_us.load(Relaxed),
         }
     }
@@ -184,7 +190,10 @@ mod tests {
         counters.answered(404, Duration::from_micros(101));
         counters.answered(502, Duration::from_secs(120));
         let view = counters.view();
-        assert_eq!((view.responses_2xx, view.responses_4xx, view.responses_5xx), (1, 1, 1));
+        assert_eq!(
+            (view.responses_2xx, view.responses_4xx, view.responses_5xx),
+            (1, 1, 1)
+        );
         assert_eq!((view.latency_buckets[0], view.latency_buckets[1]), (1, 1));
         assert_eq!(view.latency_buckets.last(), Some(&1));
         assert_eq!(view.latency_sum_us, 120_000_201);

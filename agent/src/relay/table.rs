@@ -1,14 +1,9 @@
-//! The table: what is stored, the rules of a change, and the file.
+//! The table: what is stored, and the rules of a change.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::protocol::{Code, Confirmation, Confirmed, MAX_NAME_BYTES, Refusal, RouteSpec};
 
@@ -16,9 +11,6 @@ use super::protocol::{Code, Confirmation, Confirmed, MAX_NAME_BYTES, Refusal, Ro
 pub(super) const MAX_ROUTES: usize = 4096;
 /// Most removed ports whose generation is remembered.
 const MAX_REMOVED: usize = 4096;
-const MAX_FILE_BYTES: u64 = 32 << 20;
-const FORMAT: &str = "muster-relay-table";
-const VERSION: u32 = 1;
 
 /// A stored route.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,7 +110,13 @@ impl Table {
     pub fn set(&mut self, spec: RouteSpec, boot_id: &str) {
         self.removed.remove(&spec.port);
         let boot_id = boot_id.to_owned();
-        self.entries.insert(spec.port, Entry { route: spec, boot_id });
+        self.entries.insert(
+            spec.port,
+            Entry {
+                route: spec,
+                boot_id,
+            },
+        );
     }
 
     /// Says whether there is something to remove, or why it may not be removed.
@@ -138,11 +136,27 @@ impl Table {
     /// Forgets a route but not its generation; it was checked.
     pub fn remove(&mut self, port: u16, key: &str, generation: u64) {
         self.entries.remove(&port);
-        let order = self.removed.values().map(|gone| gone.order).max().map_or(0, |last| last + 1);
+        let order = self
+            .removed
+            .values()
+            .map(|gone| gone.order)
+            .max()
+            .map_or(0, |last| last + 1);
         let key = key.to_owned();
-        self.removed.insert(port, Removed { key, generation, order });
+        self.removed.insert(
+            port,
+            Removed {
+                key,
+                generation,
+                order,
+            },
+        );
         while self.removed.len() > MAX_REMOVED {
-            let oldest = self.removed.iter().min_by_key(|(_, gone)| gone.order).map(|(port, _)| *port);
+            let oldest = self
+                .removed
+                .iter()
+                .min_by_key(|(_, gone)| gone.order)
+                .map(|(port, _)| *port);
             if let Some(port) = oldest {
                 self.removed.remove(&port);
             }
@@ -153,7 +167,11 @@ impl Table {
     ///
     /// # Errors
     /// When the address cannot be led to.
-    pub fn confirm(&mut self, confirmation: &Confirmation, boot_id: &str) -> Result<Confirmed, Refusal> {
+    pub fn confirm(
+        &mut self,
+        confirmation: &Confirmation,
+        boot_id: &str,
+    ) -> Result<Confirmed, Refusal> {
         let Some(entry) = self.entries.get_mut(&confirmation.port) else {
             return Ok(Confirmed::Unknown);
         };
@@ -163,7 +181,10 @@ impl Table {
         if entry.route.generation != confirmation.generation {
             return Ok(Confirmed::OtherGeneration);
         }
-        let confirmed = RouteSpec { endpoint: Some(confirmation.endpoint), ..entry.route.clone() };
+        let confirmed = RouteSpec {
+            endpoint: Some(confirmation.endpoint),
+            ..entry.route.clone()
+        };
         check_spec(&confirmed)?;
         entry.route = confirmed;
         boot_id.clone_into(&mut entry.boot_id);
@@ -172,7 +193,10 @@ impl Table {
 
     /// Who has `port` as its automatic one.
     pub fn reserved_by(&self, port: u16) -> Option<&str> {
-        self.reservations.iter().find(|(_, reserved)| **reserved == port).map(|(key, _)| key.as_str())
+        self.reservations
+            .iter()
+            .find(|(_, reserved)| **reserved == port)
+            .map(|(key, _)| key.as_str())
     }
 }
 
@@ -208,7 +232,8 @@ fn check_spec(spec: &RouteSpec) -> Result<(), Refusal> {
 
 /// A route to itself would multiply each connection until descriptors run out.
 fn leads_to_itself(spec: &RouteSpec, endpoint: SocketAddr) -> bool {
-    let own = endpoint.ip() == spec.bind || (spec.bind.is_unspecified() && endpoint.ip().is_loopback());
+    let own =
+        endpoint.ip() == spec.bind || (spec.bind.is_unspecified() && endpoint.ip().is_loopback());
     endpoint.port() == spec.port && own
 }
 
@@ -227,121 +252,10 @@ fn stale(port: u16, given: u64, stored: u64) -> Refusal {
 }
 
 pub(super) fn full(what: &str) -> Refusal {
-    Refusal::new(Code::Limit, format!("the relay has {MAX_ROUTES} {what}; remove some"))
-}
-
-#[derive(Serialize, Deserialize)]
-struct Header {
-    format: String,
-    version: u32,
-    sha256: String,
-}
-
-/// The table together with its file.
-#[derive(Debug)]
-pub(super) struct Store {
-    path: PathBuf,
-    pub table: Table,
-    /// Why the stored table could not be used at this start, and where it lies now.
-    pub lost: Option<String>,
-}
-
-impl Store {
-    /// Reads the table of `dir`; one that cannot be understood is moved aside and reported in `lost`.
-    ///
-    /// # Errors
-    /// When the file can neither be read nor moved.
-    pub fn open(dir: &Path) -> io::Result<Self> {
-        let path = dir.join("table.json");
-        let (table, lost) = match read(&path) {
-            Ok(table) => (table, None),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => (Table::default(), None),
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                let aside = free_name(dir)?;
-                fs::rename(&path, &aside)?;
-                (Table::default(), Some(format!("{error}; it was moved to {}", aside.display())))
-            }
-            Err(error) => return Err(error),
-        };
-        Ok(Self { path, table, lost })
-    }
-
-    /// Stores `next` durably, then makes it the table.
-    ///
-    /// # Errors
-    /// When it could not be made durable; the table in memory is unchanged then.
-    pub async fn replace(&mut self, next: Table) -> Result<(), Refusal> {
-        let path = self.path.clone();
-        let written = tokio::task::spawn_blocking(move || write(&path, &next).map(|()| next)).await;
-        let failed = |error: &dyn std::fmt::Display| {
-            Refusal::new(Code::TableWrite, format!("the relay's table could not be stored: {error}; nothing was changed"))
-        };
-        match written {
-            Ok(Ok(table)) => {
-                self.table = table;
-                Ok(())
-            }
-            Ok(Err(error)) => Err(failed(&error)),
-            Err(error) => Err(failed(&error)),
-        }
-    }
-}
-
-fn corrupt(text: impl Into<String>) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, text.into())
-}
-
-fn read(path: &Path) -> io::Result<Table> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
-    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_FILE_BYTES {
-        return Err(corrupt("the table is too large"));
-    }
-    let end = bytes.iter().position(|byte| *byte == b'\n').ok_or_else(|| corrupt("the table has no header"))?;
-    let (head, body) = (&bytes[..end], &bytes[end + 1..]);
-    let header: Header =
-        serde_json::from_slice(head).map_err(|error| corrupt(format!("the table's header is not readable: {error}")))?;
-    if header.format != FORMAT || header.version != VERSION {
-        return Err(corrupt(format!("the table has format {} {}, not {FORMAT} {VERSION}", header.format, header.version)));
-    }
-    if header.sha256 != checksum(body) {
-        return Err(corrupt("the table's checksum does not fit"));
-    }
-    serde_json::from_slice(body).map_err(|error| corrupt(format!("the table is not readable: {error}")))
-}
-
-/// Writes beside, syncs, renames, syncs the folder: after a crash the file is the old or the new one.
-fn write(path: &Path, table: &Table) -> io::Result<()> {
-    let body = serde_json::to_vec(table)?;
-    let header = Header {
-        format: FORMAT.to_owned(),
-        version: VERSION,
-        sha256: checksum(&body),
-    };
-    let mut bytes = serde_json::to_vec(&header)?;
-    bytes.push(b'\n');
-    bytes.extend_from_slice(&body);
-    let beside = path.with_extension("json.new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    file.write_all(&bytes)?;
-    file.sync_all()?;
-    drop(file);
-    fs::rename(&beside, path)?;
-    match path.parent() {
-        Some(dir) => File::open(dir)?.sync_all(),
-        None => Ok(()),
-    }
-}
-
-fn checksum(body: &[u8]) -> String {
-    hex::encode(Sha256::digest(body))
-}
-
-fn free_name(dir: &Path) -> io::Result<PathBuf> {
-    (1..1000)
-        .map(|number| dir.join(format!("table.json.unreadable-{number}")))
-        .find(|path| !path.exists())
-        .ok_or_else(|| corrupt("too many unreadable tables were moved aside"))
+    Refusal::new(
+        Code::Limit,
+        format!("the relay has {MAX_ROUTES} {what}; remove some"),
+    )
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use bytes::BytesMut;
 use rustix::net::{Shutdown, shutdown};
 use tokio::net::TcpStream;
 
-use super::route::{Lease, Route, Use, connect};
+use super::backend::{Lease, Use, connect};
+use super::route::Route;
 
 /// Bytes taken from a socket at once.
 const CHUNK: usize = 64 << 10;
@@ -32,7 +33,7 @@ pub(super) async fn serve(route: Arc<Route>, client: TcpStream) {
 async fn reach(route: &Route) -> Option<(Lease, TcpStream)> {
     loop {
         let lease = route.lease(Use::Connection).await.ok()?;
-        match connect(&lease.backend, &route.limits).await {
+        match connect(&lease.backend, route.limits()).await {
             Ok(stream) => return Some((lease, stream)),
             Err(error) => {
                 lease.backend.counters.upstream_errors.fetch_add(1, Relaxed);
@@ -46,7 +47,12 @@ async fn reach(route: &Route) -> Option<(Lease, TcpStream)> {
 }
 
 /// Moves bytes until `from` ends, then ends the same direction of `to`.
-async fn pump(from: &TcpStream, to: &TcpStream, moved: &AtomicU64, route: &Route) -> io::Result<()> {
+async fn pump(
+    from: &TcpStream,
+    to: &TcpStream,
+    moved: &AtomicU64,
+    route: &Route,
+) -> io::Result<()> {
     loop {
         from.readable().await?;
         // An idle connection keeps no buffer.
