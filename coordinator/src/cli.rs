@@ -7,6 +7,7 @@ mod client;
 mod config;
 mod context;
 mod environment;
+mod environment_view;
 mod error;
 mod events;
 mod host;
@@ -20,6 +21,7 @@ mod repository;
 mod rollout;
 mod rollout_view;
 mod run;
+mod stack;
 mod terminal;
 mod time;
 

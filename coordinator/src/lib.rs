@@ -1,3 +1,4 @@
 //! coordinator
 
+pub mod cli;
 pub mod store;

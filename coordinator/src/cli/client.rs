@@ -63,7 +63,7 @@ impl Client {
             .map_err(|_| Error::usage("E_TOKEN_MALFORMED", "the api-token has characters that no token has"))?;
         value.set_sensitive(true);
         let trust = transport::Trust::Ca(context.ca.clone());
-        let channel = transport::connect(&context.server, trust, None)
+        let channel = transport::connect(&context.server, &trust, None, transport::Options::default())
             .await
             .map_err(|why| Error::Unreachable { server: context.server.clone(), why: why.to_string() })?;
         Ok(Self { channel, bearer: Bearer(value) })

@@ -1,6 +1,6 @@
 //! `muster host`.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::Subcommand;
@@ -93,8 +93,8 @@ pub async fn run(command: Command, client: &Client, output: &Output) -> Result<E
 ///
 /// # Errors
 /// A part is neither.
-pub fn split_changes(changes: &[String]) -> Result<(HashMap<String, String>, Vec<String>), Error> {
-    let mut set = HashMap::new();
+pub fn split_changes(changes: &[String]) -> Result<(BTreeMap<String, String>, Vec<String>), Error> {
+    let mut set = BTreeMap::new();
     let mut unset = Vec::new();
     for change in changes {
         if let Some((key, value)) = change.split_once('=') {
@@ -152,7 +152,7 @@ fn print_list(hosts: &[v1::Host], output: &Output) {
 
 fn print_host(host: &v1::Host, output: &Output) {
     let facts = host.facts.clone().unwrap_or_default();
-    let gib = |bytes: u64| format!("{}.{} GiB", bytes >> 30, (bytes % (1 << 30)) * 10 >> 30);
+    let gib = |bytes: u64| format!("{}.{} GiB", bytes >> 30, ((bytes % (1 << 30)) * 10) >> 30);
     output.line(&format!("{}  {}", host.name, host.id));
     let lines = [
         ("state", format!("{} since {}", state(host), time::stamp(host.since))),

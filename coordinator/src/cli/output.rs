@@ -127,7 +127,7 @@ fn to_json<M: prost::Message + prost::Name>(message: &M) -> Result<String, Error
 
 /// `a=1 b=2`, or `–`.
 #[must_use]
-pub fn pairs(map: &std::collections::HashMap<String, String>) -> String {
+pub fn pairs(map: &std::collections::BTreeMap<String, String>) -> String {
     let mut pairs: Vec<String> = map.iter().map(|(key, value)| format!("{key}={value}")).collect();
     pairs.sort();
     dash(pairs.join(" "))

@@ -37,7 +37,7 @@ pub fn target(given: &str) -> Result<String, Error> {
 /// All problems of a file, one line each.
 #[must_use]
 pub fn problems_error(problems: &[manifest::Problem]) -> Error {
-    let code = problems.first().map_or("E_MANIFEST", |problem| problem.code);
+    let code = problems.first().map_or("E_MANIFEST", |problem| problem.code.as_str());
     let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
     Error::Usage { code, text: lines.join("\n") }
 }

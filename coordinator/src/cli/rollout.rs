@@ -1,6 +1,6 @@
 //! `muster rollout`.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -161,7 +161,7 @@ fn lines(output: &Output, lines: &[String]) {
 }
 
 fn request(what: &What) -> Result<v1::StartRolloutRequest, Error> {
-    let mut overrides = HashMap::new();
+    let mut overrides = BTreeMap::new();
     for setting in &what.overrides {
         let (key, value) = setting
             .split_once('=')

@@ -152,12 +152,7 @@ fn failure(step: &v1::Step, evidence: &v1::Evidence, release: u64) -> Vec<String
     let of = if evidence.process.is_empty() { String::new() } else { format!(" of {}", evidence.process) };
     let gate = if evidence.gate.is_empty() { "step" } else { &evidence.gate };
     let mut lines = vec![format!("  gate     {gate}{of} on {}: {} ({})", step.member, evidence.text, evidence.code)];
-    for answer in &evidence.answers {
-        let status = if answer.status > 0 { format!("HTTP {} ", answer.status) } else { String::new() };
-        let times = if answer.times > 1 { format!(" ({} times)", answer.times) } else { String::new() };
-        let word = if answer.healthy { "healthy" } else { "failing" };
-        lines.push(format!("  probe    {word}: {status}{}{times}", answer.text));
-    }
+    lines.extend(probe_lines(&evidence.answers));
     if evidence.exited {
         lines.push(format!("  exited   status {}, restarted {} times", evidence.exit_code, evidence.restarts));
     }
@@ -168,6 +163,17 @@ fn failure(step: &v1::Step, evidence: &v1::Evidence, release: u64) -> Vec<String
         lines.push(format!("  its log  empty (release {release})"));
     }
     lines
+}
+
+/// Equal answers in a row become one line.
+fn probe_lines(answers: &[v1::ProbeAnswer]) -> Vec<String> {
+    let same = |a: &v1::ProbeAnswer, b: &v1::ProbeAnswer| a.healthy == b.healthy && a.text == b.text;
+    let line = |group: &[v1::ProbeAnswer]| {
+        let word = if group[0].healthy { "healthy" } else { "failing" };
+        let times = if group.len() > 1 { format!(" ({} times)", group.len()) } else { String::new() };
+        format!("  probe    {word}: {}{times}", group[0].text)
+    };
+    answers.chunk_by(same).map(line).collect()
 }
 
 /// What `rollout plan` prints.
@@ -202,7 +208,7 @@ pub fn plan(plan: &v1::PlanRolloutResponse) -> Vec<String> {
 }
 
 /// Outside a terminal one line per change is wanted, not one per tick: cuts what only counts time.
-pub fn without_running_figures(lines: &mut Vec<String>) {
+pub fn without_running_figures(lines: &mut [String]) {
     for line in lines.iter_mut() {
         if line.starts_with(" waiting for") {
             // Everything after the first figure of a running clock changes on every message.
@@ -226,7 +232,7 @@ mod tests {
             gate: "health".into(),
             process: "web".into(),
             text: "HTTP 500 three times".into(),
-            answers: vec![v1::ProbeAnswer { healthy: false, status: 500, text: "no table".into(), times: 3 }],
+            answers: vec![v1::ProbeAnswer { text: "HTTP 500: no table".into(), ..v1::ProbeAnswer::default() }; 3],
             log: vec!["bot.web: no table".into()],
             ..v1::Evidence::default()
         };
@@ -263,7 +269,7 @@ mod tests {
     #[test]
     fn why_names_host_gate_probe_answers_and_the_apps_own_lines() {
         let text = why(&rollout()).join("\n");
-        for part in ["health of web on web-1: HTTP 500 three times", "HTTP 500 no table (3 times)", "bot.web: no table"] {
+        for part in ["health of web on web-1: HTTP 500 three times", "HTTP 500: no table (3 times)", "bot.web: no table"] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
     }

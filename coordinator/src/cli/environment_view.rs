@@ -1,0 +1,148 @@
+//! Environments as lines of text.
+
+use proto::v1;
+
+use super::output::{Output, dash};
+use super::time;
+
+/// What a wait is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wanted {
+    /// All services ready.
+    Ready,
+    /// Nothing left.
+    Gone,
+}
+
+/// Which environment of whom on which host.
+pub fn head(environment: &v1::Environment) -> String {
+    let app = if environment.app.is_empty() { &environment.name } else { &environment.app };
+    format!("{app} · environment {}/{} on {}", environment.owner, environment.name, environment.host)
+}
+
+fn service_state(state: v1::ServiceState) -> &'static str {
+    match state {
+        v1::ServiceState::Unspecified => "?",
+        v1::ServiceState::Waiting => "waiting",
+        v1::ServiceState::Pulling => "pulling",
+        v1::ServiceState::Starting => "starting",
+        v1::ServiceState::Ready => "ready",
+        v1::ServiceState::Done => "done",
+        v1::ServiceState::Exited => "exited",
+        v1::ServiceState::CrashLoop => "crash loop",
+    }
+}
+
+fn service_line(service: &v1::Service, width: usize) -> String {
+    let ready = if service.ready_after_micros > 0 { time::duration(service.ready_after_micros) } else { String::new() };
+    format!("  {:<width$}  {:<9} {ready:<7}  {}", service.name, service_state(service.state()), service.detail)
+        .trim_end()
+        .to_owned()
+}
+
+/// What is known of each service, or what is waited for.
+pub fn progress(environment: &v1::Environment, wanted: Wanted) -> Vec<String> {
+    let mut lines = vec![head(environment)];
+    if wanted == Wanted::Gone {
+        lines.push(format!("  {}", state(environment)));
+        return lines;
+    }
+    let width = environment.services.iter().map(|service| service.name.chars().count()).max().unwrap_or(0);
+    lines.extend(environment.services.iter().map(|service| service_line(service, width)));
+    lines.extend(environment.notices.iter().map(|notice| format!("  notice: {notice}")));
+    if environment.services.is_empty() {
+        let silent = if environment.unknown { ", which is not heard from" } else { "" };
+        lines.push(format!("  waiting for {}{silent}", environment.host));
+    }
+    lines
+}
+
+fn state(environment: &v1::Environment) -> String {
+    let word = match environment.state() {
+        v1::EnvironmentState::Unspecified => "?",
+        v1::EnvironmentState::Pending => "pending",
+        v1::EnvironmentState::Starting => "starting",
+        v1::EnvironmentState::Ready => "ready",
+        v1::EnvironmentState::Failed => "failed",
+        v1::EnvironmentState::Stopping => "stopping",
+        v1::EnvironmentState::Gone => "gone",
+    };
+    if environment.unknown { format!("unknown (last: {word})") } else { word.to_owned() }
+}
+
+/// Why it failed, with the last lines of what died, on standard error.
+pub fn print_failure(environment: &v1::Environment) {
+    for service in environment.services.iter().filter(|service| !service.last_lines.is_empty()) {
+        eprintln!("  {}   {}; its last lines:", service.name, service.detail);
+        for line in &service.last_lines {
+            eprintln!("             {line}");
+        }
+    }
+    if let Some(reason) = &environment.reason {
+        eprintln!("{}: {}", reason.code, reason.text);
+    }
+    eprintln!("  `muster env logs {0}` shows more; `muster env down {0}` removes it", environment.name);
+}
+
+fn masked(value: &str, secret: &[&str]) -> String {
+    secret.iter().filter(|secret| !secret.is_empty()).fold(value.to_owned(), |text, secret| text.replace(secret, "•••"))
+}
+
+/// Where its services are reached; passwords are masked.
+pub fn print_addresses(environment: &v1::Environment, output: &Output) {
+    for service in &environment.services {
+        let secret: Vec<&str> = service
+            .variables
+            .iter()
+            .filter(|(key, _)| key.ends_with("_PASSWORD"))
+            .map(|(_, value)| value.as_str())
+            .collect();
+        let url = service.variables.iter().find(|(key, _)| key.ends_with("_URL")).map(|(_, url)| masked(url, &secret));
+        let mut addresses: Vec<_> = service.addresses.iter().collect();
+        addresses.sort();
+        let shown = url.or_else(|| addresses.first().map(|(_, address)| (*address).clone()));
+        if let Some(shown) = shown {
+            output.line(&format!("  {:<10} {shown}", service.name));
+        }
+    }
+    output.line(&format!("  {:<10} muster env show {1} --variables    muster env logs {1} -f", "more", environment.name));
+}
+
+/// One environment whole, or its variables alone.
+pub fn print(environment: &v1::Environment, variables: bool, output: &Output) {
+    if variables {
+        let mut all: Vec<_> = environment.services.iter().flat_map(|service| &service.variables).collect();
+        all.sort();
+        for (key, value) in all {
+            output.line(&format!("{key}={value}"));
+        }
+        return;
+    }
+    output.line(&head(environment));
+    output.line(&format!("  {} since {} UTC, id {}", state(environment), time::stamp(environment.created_at), environment.id));
+    for line in progress(environment, Wanted::Ready).iter().skip(1) {
+        output.line(line);
+    }
+    if let Some(reason) = environment.reason.as_ref().filter(|reason| !reason.code.is_empty()) {
+        output.line(&format!("  {}: {}", reason.code, reason.text));
+    }
+    output.line("");
+    print_addresses(environment, output);
+}
+
+/// All as a table.
+pub fn print_list(environments: &[v1::Environment], output: &Output) {
+    let row = |environment: &v1::Environment| {
+        vec![
+            environment.name.clone(),
+            environment.owner.clone(),
+            environment.host.clone(),
+            state(environment),
+            environment.services.len().to_string(),
+            time::ago(environment.created_at),
+            dash(environment.app.clone()),
+        ]
+    };
+    let rows: Vec<_> = environments.iter().map(row).collect();
+    output.table(&["ENVIRONMENT", "OWNER", "HOST", "STATE", "SERVICES", "AGE", "APP"], &rows);
+}
