@@ -62,9 +62,9 @@ fn read_app(r: &mut Reader<'_>, tree: &Node) -> Option<App> {
     if let Some(node) = fields.get("tests").filter(|_| fields.get("stack").is_none()) {
         test_spec::check_stack(r, node, &tests);
     }
-    let targets = fields.get("targets").map(|node| {
-        named(r, node, "target", "targets", |r, node, place| target::read(r, node, place, &processes))
-    });
+    let targets = fields
+        .get("targets")
+        .map(|node| named(r, node, "target", "targets", |r, node, place| target::read(r, node, place, &processes)));
     Some(App { name: name?, processes, stack, tests, targets: targets.unwrap_or_default() })
 }
 
@@ -120,7 +120,11 @@ fn stack_path(r: &mut Reader<'_>, node: &Node) -> Option<String> {
             None
         }
         Err(error) => {
-            r.value(node, format!("stack is {}: {error}", shown(node)), "write a path inside the repository, for example compose.yaml");
+            r.value(
+                node,
+                format!("stack is {}: {error}", shown(node)),
+                "write a path inside the repository, for example compose.yaml",
+            );
             None
         }
     }

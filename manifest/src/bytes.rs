@@ -24,7 +24,9 @@ mod tests {
 
     #[test]
     fn sizes_are_read_in_steps_of_1024() {
-        for (text, bytes) in [("0", 0), ("7", 7), ("64k", 65_536), ("512m", 536_870_912), ("1.5gb", 1_610_612_736), ("1 GiB", 1 << 30)] {
+        for (text, bytes) in
+            [("0", 0), ("7", 7), ("64k", 65_536), ("512m", 536_870_912), ("1.5gb", 1_610_612_736), ("1 GiB", 1 << 30)]
+        {
             assert_eq!(parse(text), Some(bytes), "{text:?}");
         }
         for text in ["", "m", "-1", "1x", "1e9", "99999999999t", "1.2.3m"] {

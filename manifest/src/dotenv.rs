@@ -14,7 +14,11 @@ const MAX_BYTES: usize = 1 << 20;
 ///
 /// # Errors
 /// Each line that is not a variable; never with its value.
-pub fn parse(file: &str, text: &str, variables: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Vec<Problem>> {
+pub fn parse(
+    file: &str,
+    text: &str,
+    variables: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, Vec<Problem>> {
     let mut parser = DotEnv { file, known: variables.clone(), values: BTreeMap::new(), problems: Vec::new() };
     if text.len() > MAX_BYTES || text.contains('\0') {
         parser.problem(1, 1, "the file is larger than 1 MiB, or no text");
@@ -75,12 +79,16 @@ impl DotEnv<'_> {
                 Some(quote) => {
                     // A quoted value may go over several lines.
                     let mut whole = value[1..].to_owned();
-                    while end_of(&whole, quote).is_none() {
+                    let mut end = end_of(&whole, 0, quote);
+                    while end.is_none() {
                         let Some((_, more)) = lines.next() else { break };
+                        let from = whole.len() + 1;
+                        // Only the new line is searched: a file of open quotes must not take for ever.
                         whole.push('\n');
                         whole.push_str(more);
+                        end = end_of(&whole, from, quote);
                     }
-                    self.quoted(&whole, quote)
+                    self.quoted(&whole, end, quote)
                 }
                 None => self.expand(unquoted(value)),
             };
@@ -98,8 +106,8 @@ impl DotEnv<'_> {
         self.values.insert(name.to_owned(), value);
     }
 
-    fn quoted(&self, whole: &str, quote: char) -> Result<String, String> {
-        let end = end_of(whole, quote).ok_or("a quote is not closed")?;
+    fn quoted(&self, whole: &str, end: Option<usize>, quote: char) -> Result<String, String> {
+        let end = end.ok_or("a quote is not closed")?;
         let rest = whole[end + 1..].trim();
         if !rest.is_empty() && !rest.starts_with('#') {
             return Err("something stands behind the closing quote".to_owned());
@@ -110,20 +118,22 @@ impl DotEnv<'_> {
     fn expand(&self, text: &str) -> Result<String, String> {
         interpolate::text(text, &self.known, &mut BTreeSet::new()).map_err(|error| match error {
             // Its text could be a part of a secret.
-            interpolate::InterpolateError::Invalid(_) => "a $ that begins no variable; put the value in single quotes".to_owned(),
+            interpolate::InterpolateError::Invalid(_) => {
+                "a $ that begins no variable; put the value in single quotes".to_owned()
+            }
             other => other.to_string(),
         })
     }
 }
 
-/// Where the closing quote stands.
-fn end_of(text: &str, quote: char) -> Option<usize> {
+/// Where the closing quote stands, from `from` on.
+fn end_of(text: &str, from: usize, quote: char) -> Option<usize> {
     let mut escaped = false;
-    for (at, c) in text.char_indices() {
+    for (at, c) in text[from..].char_indices() {
         match c {
             _ if escaped => escaped = false,
             '\\' if quote == '"' => escaped = true,
-            c if c == quote => return Some(at),
+            c if c == quote => return Some(from + at),
             _ => {}
         }
     }
@@ -177,9 +187,20 @@ mod tests {
     #[test]
     fn values_are_read_as_people_write_them() {
         for (text, value) in [
-            ("A=b", "b"), ("A = b # c", "b"), ("export A=b#c", "b#c"), ("A=", ""), ("A='$X \\n' # c", "$X \\n"), ("A=\"a\\n\\\"b\\$X\\\"\"", "a\n\"b$X\""),
-            ("A=\"a\nb\"", "a\nb"), ("B=1\nA=${B}2", "12"), ("A=$OUT", "o"), ("OUT=inner\nA=$OUT", "o"), ("# x\n\nA=b\r\n", "b"), ("A=${NO:-d}", "d"),
-            ("A=$$5", "$5"), ("A=\"\\é\"", "\\é"),
+            ("A=b", "b"),
+            ("A = b # c", "b"),
+            ("export A=b#c", "b#c"),
+            ("A=", ""),
+            ("A='$X \\n' # c", "$X \\n"),
+            ("A=\"a\\n\\\"b\\$X\\\"\"", "a\n\"b$X\""),
+            ("A=\"a\nb\"", "a\nb"),
+            ("B=1\nA=${B}2", "12"),
+            ("A=$OUT", "o"),
+            ("OUT=inner\nA=$OUT", "o"),
+            ("# x\n\nA=b\r\n", "b"),
+            ("A=${NO:-d}", "d"),
+            ("A=$$5", "$5"),
+            ("A=\"\\é\"", "\\é"),
         ] {
             assert_eq!(read(text).unwrap()["A"], value, "{text:?}");
         }

@@ -83,10 +83,21 @@ mod tests {
 
     #[test]
     fn durations_are_read_with_their_units() {
-        for (text, millis) in [("0", 0), ("500ms", 500), ("10s", 10_000), ("1m30s", 90_000), ("1.5s", 1500), ("1d", 86_400_000), ("90000us", 90), (".5h", 1_800_000)] {
+        for (text, millis) in [
+            ("0", 0),
+            ("500ms", 500),
+            ("10s", 10_000),
+            ("1m30s", 90_000),
+            ("1.5s", 1500),
+            ("1d", 86_400_000),
+            ("90000us", 90),
+            (".5h", 1_800_000),
+        ] {
             assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text:?}");
         }
-        for text in ["", "10", "s", "10 s", "-1s", "1.2.3s", "1y", "9999999999999999999s", "1s5", "inf", &"1s".repeat(40)] {
+        for text in
+            ["", "10", "s", "10 s", "-1s", "1.2.3s", "1y", "9999999999999999999s", "1s5", "inf", &"1s".repeat(40)]
+        {
             assert_eq!(parse(text), Err(DurationError), "{text:?}");
         }
     }

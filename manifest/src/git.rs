@@ -19,7 +19,9 @@ pub struct GitUrl(String);
 
 /// Why a text is not a git URL that Muster fetches from.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{text:?} is not a repository to fetch from: {why}; write https://HOST/PATH, ssh://USER@HOST/PATH or USER@HOST:PATH")]
+#[error(
+    "{text:?} is not a repository to fetch from: {why}; write https://HOST/PATH, ssh://USER@HOST/PATH or USER@HOST:PATH"
+)]
 pub struct GitUrlError {
     /// What was given, cut to 80 characters; a password in it is left out.
     pub text: String,
@@ -167,7 +169,13 @@ mod tests {
 
     #[test]
     fn urls_of_known_transports_are_taken() {
-        for text in ["https://git.example/a/b.git", "https://git.example:8443/a", "ssh://git@git.example:2222/a/b", "git@git.example:a/b.git", "git@host:~u/x"] {
+        for text in [
+            "https://git.example/a/b.git",
+            "https://git.example:8443/a",
+            "ssh://git@git.example:2222/a/b",
+            "git@git.example:a/b.git",
+            "git@host:~u/x",
+        ] {
             assert_eq!(GitUrl::parse(text, LocalPaths::Refused).as_ref().map(GitUrl::as_str), Ok(text));
         }
         for text in ["/srv/x.git", "file:///srv/x.git"] {
@@ -179,9 +187,36 @@ mod tests {
     #[test]
     fn what_could_run_something_or_leak_something_is_refused() {
         for text in [
-            "", "-uhttps://x/y", "ext::sh -c x", "ext::sh", "fd::17", "git://h/p", "http://h/p", "ftp://h/p", "./x", "../x", "x", "host:path",
-            "https://u:p@h/p", "https://t@h/p", "https:///p", "https://h", "https://h/", "ssh://-oProxyCommand=x/p", "ssh://u:p@h/p",
-            "ssh://u@-h/p", "-x@h:p", "u@-h:p", "u@h:-p", "u@h:", "u@h:a/../b", "u@h:ext::x", "https://h/a b", "https://h/a\nb", "file://host/p", "/a/../b",
+            "",
+            "-uhttps://x/y",
+            "ext::sh -c x",
+            "ext::sh",
+            "fd::17",
+            "git://h/p",
+            "http://h/p",
+            "ftp://h/p",
+            "./x",
+            "../x",
+            "x",
+            "host:path",
+            "https://u:p@h/p",
+            "https://t@h/p",
+            "https:///p",
+            "https://h",
+            "https://h/",
+            "ssh://-oProxyCommand=x/p",
+            "ssh://u:p@h/p",
+            "ssh://u@-h/p",
+            "-x@h:p",
+            "u@-h:p",
+            "u@h:-p",
+            "u@h:",
+            "u@h:a/../b",
+            "u@h:ext::x",
+            "https://h/a b",
+            "https://h/a\nb",
+            "file://host/p",
+            "/a/../b",
         ] {
             assert!(GitUrl::parse(text, LocalPaths::Allowed).is_err(), "{text:?}");
         }

@@ -84,7 +84,8 @@ pub fn parse(text: &str) -> Result<ImageRef, ImageRefError> {
 /// See [`ImageRefError`].
 pub fn parse_pinned(text: &str) -> Result<(ImageRef, Digest), ImageRefError> {
     let image = parse(text)?;
-    let digest = image.digest.clone().ok_or_else(|| ImageRefError::NotPinned { text: text.chars().take(80).collect() })?;
+    let digest =
+        image.digest.clone().ok_or_else(|| ImageRefError::NotPinned { text: text.chars().take(80).collect() })?;
     Ok((image, digest))
 }
 
@@ -133,7 +134,11 @@ fn check_host(host: &str) -> Result<String, &'static str> {
         !part.is_empty() && inner && !part.starts_with('-') && !part.ends_with('-')
     };
     let good_port = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
-    if name.split('.').all(label) && good_port { Ok(host.to_owned()) } else { Err("the registry is not HOST or HOST:PORT") }
+    if name.split('.').all(label) && good_port {
+        Ok(host.to_owned())
+    } else {
+        Err("the registry is not HOST or HOST:PORT")
+    }
 }
 
 fn is_component(part: &str) -> bool {
@@ -161,7 +166,11 @@ mod tests {
             (&pinned, Some("r.example:5000"), "b-c_d", Some("1.2")),
         ] {
             let image = parse(text).unwrap();
-            assert_eq!((image.registry.as_deref(), image.base_name(), image.tag.as_deref()), (registry, base, tag), "{text}");
+            assert_eq!(
+                (image.registry.as_deref(), image.base_name(), image.tag.as_deref()),
+                (registry, base, tag),
+                "{text}"
+            );
             assert_eq!(image.to_string(), text);
         }
     }
@@ -169,7 +178,26 @@ mod tests {
     #[test]
     fn what_is_no_reference_is_refused() {
         let short = "a@sha256:0123".to_owned();
-        for text in ["", "-x", "A", "a b", "a:", "a:b:c", "/a", "a/", "a//b", "a@", "a@md5:00", &short, "../a", "a..b", "-h.x/a", "h.x:0/a", "a:$(x)", &"a".repeat(600)] {
+        for text in [
+            "",
+            "-x",
+            "A",
+            "a b",
+            "a:",
+            "a:b:c",
+            "/a",
+            "a/",
+            "a//b",
+            "a@",
+            "a@md5:00",
+            &short,
+            "../a",
+            "a..b",
+            "-h.x/a",
+            "h.x:0/a",
+            "a:$(x)",
+            &"a".repeat(600),
+        ] {
             assert_eq!(parse(text).unwrap_err().code(), Code::ImageRef, "{text:?}");
         }
     }

@@ -29,11 +29,20 @@ pub(crate) enum InterpolateError {
 ///
 /// # Errors
 /// See [`InterpolateError`].
-pub(crate) fn text(text: &str, variables: &BTreeMap<String, String>, unset: &mut BTreeSet<String>) -> Result<String, InterpolateError> {
+pub(crate) fn text(
+    text: &str,
+    variables: &BTreeMap<String, String>,
+    unset: &mut BTreeSet<String>,
+) -> Result<String, InterpolateError> {
     expand(text, variables, unset, 0)
 }
 
-fn expand(text: &str, variables: &BTreeMap<String, String>, unset: &mut BTreeSet<String>, depth: usize) -> Result<String, InterpolateError> {
+fn expand(
+    text: &str,
+    variables: &BTreeMap<String, String>,
+    unset: &mut BTreeSet<String>,
+    depth: usize,
+) -> Result<String, InterpolateError> {
     let mut out = String::new();
     let mut rest = text;
     while let Some(at) = rest.find('$') {
@@ -59,7 +68,11 @@ fn expand(text: &str, variables: &BTreeMap<String, String>, unset: &mut BTreeSet
         }
     }
     out.push_str(rest);
-    if out.len() > MAX_TEXT && !text.is_empty() && out.len() > text.len() { Err(InterpolateError::TooLong) } else { Ok(out) }
+    if out.len() > MAX_TEXT && !text.is_empty() && out.len() > text.len() {
+        Err(InterpolateError::TooLong)
+    } else {
+        Ok(out)
+    }
 }
 
 fn plain(name: &str, variables: &BTreeMap<String, String>, unset: &mut BTreeSet<String>) -> String {
@@ -69,7 +82,12 @@ fn plain(name: &str, variables: &BTreeMap<String, String>, unset: &mut BTreeSet<
     })
 }
 
-fn braced(body: &str, variables: &BTreeMap<String, String>, unset: &mut BTreeSet<String>, depth: usize) -> Result<String, InterpolateError> {
+fn braced(
+    body: &str,
+    variables: &BTreeMap<String, String>,
+    unset: &mut BTreeSet<String>,
+    depth: usize,
+) -> Result<String, InterpolateError> {
     let (name, operator) = body.split_at(name_length(body));
     let invalid = || InterpolateError::Invalid(format!("${{{}}}", cut(body)));
     if name.is_empty() || depth >= MAX_DEPTH {
@@ -140,7 +158,12 @@ pub(crate) fn tree(reader: &mut Reader<'_>, node: &Rc<Node>, variables: &BTreeMa
     Rc::new(Node::new(node.pos, value))
 }
 
-fn scalar_value(reader: &mut Reader<'_>, scalar: &Scalar, pos: Pos, variables: &BTreeMap<String, String>) -> Option<Scalar> {
+fn scalar_value(
+    reader: &mut Reader<'_>,
+    scalar: &Scalar,
+    pos: Pos,
+    variables: &BTreeMap<String, String>,
+) -> Option<Scalar> {
     let mut unset = BTreeSet::new();
     match text(&scalar.text, variables, &mut unset) {
         Ok(value) => {
@@ -151,7 +174,9 @@ fn scalar_value(reader: &mut Reader<'_>, scalar: &Scalar, pos: Pos, variables: &
         }
         Err(error) => {
             let (code, hint) = match &error {
-                InterpolateError::Invalid(_) => (Code::StackInterpolation, "write $$ for a dollar sign, ${NAME} or ${NAME:-default} for a variable"),
+                InterpolateError::Invalid(_) => {
+                    (Code::StackInterpolation, "write $$ for a dollar sign, ${NAME} or ${NAME:-default} for a variable")
+                }
                 InterpolateError::TooLong => (Code::StackInterpolation, ""),
                 InterpolateError::Required { .. } | InterpolateError::RequiredPlain(_) => {
                     (Code::StackVariable, "set it in .env beside the stack file, or in the environment of the command")
@@ -175,10 +200,30 @@ mod tests {
     #[test]
     fn all_operators_are_replaced() {
         for (given, expected) in [
-            ("a", "a"), ("$X", "x"), ("$X.y", "x.y"), ("${X}y", "xy"), ("$$X", "$X"), ("$${X}", "${X}"), ("$NO", ""),
-            ("${X:-d}", "x"), ("${NO:-d}", "d"), ("${EMPTY:-d}", "d"), ("${EMPTY-d}", ""), ("${NO-d}", "d"),
-            ("${X:?e}", "x"), ("${EMPTY?e}", ""), ("${X:+a}", "a"), ("${EMPTY:+a}", ""), ("${EMPTY+a}", "a"), ("${NO+a}", ""),
-            ("${NO:-${X}}", "x"), ("${NO:-a${NO:-b}}c", "abc"), ("${NO:-}", ""), ("${NO:-a:b}", "a:b"), ("$DOLLAR", "$X"), ("é$X", "éx"),
+            ("a", "a"),
+            ("$X", "x"),
+            ("$X.y", "x.y"),
+            ("${X}y", "xy"),
+            ("$$X", "$X"),
+            ("$${X}", "${X}"),
+            ("$NO", ""),
+            ("${X:-d}", "x"),
+            ("${NO:-d}", "d"),
+            ("${EMPTY:-d}", "d"),
+            ("${EMPTY-d}", ""),
+            ("${NO-d}", "d"),
+            ("${X:?e}", "x"),
+            ("${EMPTY?e}", ""),
+            ("${X:+a}", "a"),
+            ("${EMPTY:+a}", ""),
+            ("${EMPTY+a}", "a"),
+            ("${NO+a}", ""),
+            ("${NO:-${X}}", "x"),
+            ("${NO:-a${NO:-b}}c", "abc"),
+            ("${NO:-}", ""),
+            ("${NO:-a:b}", "a:b"),
+            ("$DOLLAR", "$X"),
+            ("é$X", "éx"),
             ("${NO:-$${X}", "${X"),
         ] {
             assert_eq!(expand(given), Ok(expected.to_owned()), "{given:?}");
@@ -187,10 +232,26 @@ mod tests {
 
     #[test]
     fn what_is_no_interpolation_is_told() {
-        for given in ["$", "a$", "$1", "${", "${}", "${X", "${X!}", "${1}", "${X:}", "$ ", "$é", &format!("{}x{}", "${NO:-".repeat(20), "}".repeat(20))] {
+        for given in [
+            "$",
+            "a$",
+            "$1",
+            "${",
+            "${}",
+            "${X",
+            "${X!}",
+            "${1}",
+            "${X:}",
+            "$ ",
+            "$é",
+            &format!("{}x{}", "${NO:-".repeat(20), "}".repeat(20)),
+        ] {
             assert!(matches!(expand(given), Err(InterpolateError::Invalid(_))), "{given:?}");
         }
-        assert_eq!(expand("${NO:?say $X}"), Err(InterpolateError::Required { name: "NO".to_owned(), message: "say $X".to_owned() }));
+        assert_eq!(
+            expand("${NO:?say $X}"),
+            Err(InterpolateError::Required { name: "NO".to_owned(), message: "say $X".to_owned() })
+        );
         assert_eq!(expand("${EMPTY:?}"), Err(InterpolateError::RequiredPlain("EMPTY".to_owned())));
     }
 

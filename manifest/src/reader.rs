@@ -90,7 +90,12 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn notice(&mut self, pos: Pos, message: impl Into<String>) {
         if self.notices.len() < MAX_PROBLEMS {
-            self.notices.push(Notice { file: self.file.to_owned(), line: pos.line, column: pos.column, message: message.into() });
+            self.notices.push(Notice {
+                file: self.file.to_owned(),
+                line: pos.line,
+                column: pos.column,
+                message: message.into(),
+            });
         }
     }
 

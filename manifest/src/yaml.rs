@@ -225,7 +225,12 @@ impl<'a> Builder<'a> {
             return Ok(());
         }
         let shown: String = tag.to_string().chars().take(80).collect();
-        Err(self.problem(self.family.unsupported, pos, format!("the tag {shown:?}"), "this version reads no tags; write the value itself"))
+        Err(self.problem(
+            self.family.unsupported,
+            pos,
+            format!("the tag {shown:?}"),
+            "this version reads no tags; write the value itself",
+        ))
     }
 
     fn open(&mut self, open: Open, anchor: usize, tag: Option<&Tag>, pos: Pos) -> Fatal<()> {
@@ -244,13 +249,16 @@ impl<'a> Builder<'a> {
 
     fn close(&mut self) -> Fatal<()> {
         let Some(frame) = self.frames.pop() else { return Ok(()) };
-        let value = match frame.open {
-            Open::List(items) => Value::List(items),
-            Open::Map { entries, .. } => {
-                let merged = merge::resolve(entries);
-                Value::Map(merged.map_err(|pos| self.syntax(pos, "\"<<\" needs a map or a list of maps", "write `<<: *anchor`"))?)
-            }
-        };
+        let value =
+            match frame.open {
+                Open::List(items) => Value::List(items),
+                Open::Map { entries, .. } => {
+                    let merged = merge::resolve(entries);
+                    Value::Map(merged.map_err(|pos| {
+                        self.syntax(pos, "\"<<\" needs a map or a list of maps", "write `<<: *anchor`")
+                    })?)
+                }
+            };
         self.attach(Rc::new(Node::new(frame.pos, value)), frame.anchor)
     }
 
@@ -260,7 +268,12 @@ impl<'a> Builder<'a> {
         self.aliased = self.aliased.saturating_add(node.size);
         if self.aliased > MAX_ALIASED {
             let hint = format!("they may add {MAX_ALIASED} values");
-            return Err(self.problem(self.family.too_many_nodes, pos, "the aliases of this file expand to too much", hint));
+            return Err(self.problem(
+                self.family.too_many_nodes,
+                pos,
+                "the aliases of this file expand to too much",
+                hint,
+            ));
         }
         self.check_depth(node.height, pos)?;
         self.attach(node, 0)
@@ -288,7 +301,12 @@ impl<'a> Builder<'a> {
                     } else {
                         let shown: String = key.chars().take(80).collect();
                         let hint = "the first would be ignored; remove one";
-                        let twice = self.problem(self.family.duplicate_key, pos, format!("the key {shown:?} stands twice"), hint);
+                        let twice = self.problem(
+                            self.family.duplicate_key,
+                            pos,
+                            format!("the key {shown:?} stands twice"),
+                            hint,
+                        );
                         self.problems.push(*twice);
                     }
                 }

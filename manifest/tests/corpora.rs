@@ -12,7 +12,8 @@ fn repository() -> PathBuf {
 
 /// The stack files of `corpora/compose`, by name; none where the folder is absent.
 fn corpus() -> Vec<(String, String)> {
-    let corpora = std::env::var_os("MUSTER_CORPORA").map_or_else(|| repository().join("../shared/corpora"), PathBuf::from);
+    let corpora =
+        std::env::var_os("MUSTER_CORPORA").map_or_else(|| repository().join("../shared/corpora"), PathBuf::from);
     let Ok(folder) = std::fs::read_dir(corpora.join("compose")) else {
         println!("notice: no corpora at {}; set MUSTER_CORPORA", corpora.display());
         return Vec::new();
@@ -20,7 +21,9 @@ fn corpus() -> Vec<(String, String)> {
     let mut files: Vec<_> = folder
         .filter_map(Result::ok)
         .filter(|file| file.path().extension().is_some_and(|extension| extension == "yaml"))
-        .map(|file| (file.file_name().to_string_lossy().into_owned(), std::fs::read_to_string(file.path()).expect("a text")))
+        .map(|file| {
+            (file.file_name().to_string_lossy().into_owned(), std::fs::read_to_string(file.path()).expect("a text"))
+        })
         .collect();
     files.sort();
     files
@@ -50,13 +53,21 @@ fn files_of_others_are_read_or_refused_with_reasons() {
     for (name, text) in &files {
         let expected = REFUSED.iter().find(|(refused, _)| refused == name).map(|(_, codes)| *codes);
         match (read(name, text), expected) {
-            (Ok(reading), None) => println!("read     {name}: {} services, {} notices", reading.stack.services.len(), reading.notices.len()),
+            (Ok(reading), None) => println!(
+                "read     {name}: {} services, {} notices",
+                reading.stack.services.len(),
+                reading.notices.len()
+            ),
             (Ok(_), Some(_)) => panic!("{name} is read, but should be refused"),
             (Err(problems), expected) => {
                 refused += 1;
                 problems.iter().for_each(|problem| println!("refused  {problem}"));
-                let expected = expected.unwrap_or_else(|| panic!("{name} is refused, but should be read: {problems:#?}"));
-                assert!(problems.iter().all(|problem| expected.contains(&problem.code) && !problem.hint.is_empty()), "{problems:#?}");
+                let expected =
+                    expected.unwrap_or_else(|| panic!("{name} is refused, but should be read: {problems:#?}"));
+                assert!(
+                    problems.iter().all(|problem| expected.contains(&problem.code) && !problem.hint.is_empty()),
+                    "{problems:#?}"
+                );
             }
         }
     }
@@ -67,7 +78,8 @@ fn files_of_others_are_read_or_refused_with_reasons() {
 #[test]
 fn the_example_app_is_read() {
     let folder = repository().join("examples/bot");
-    let text = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let text =
+        |name: &str| std::fs::read_to_string(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
     let bot = app::read("muster.yaml", &text("muster.yaml")).unwrap_or_else(|problems| panic!("{problems:#?}"));
     assert!(!bot.processes.is_empty() && !bot.targets.is_empty() && !bot.tests.is_empty());
     let path = bot.stack.expect("the example has a stack");
@@ -90,8 +102,38 @@ impl Lcg {
 }
 
 const PIECES: [&str; 32] = [
-    "*", "&a ", "<<: ", "!x ", "[", "]", "{", "}", ": ", "- ", "\n", "\t", "\u{0}", "é", "${", "$$", "$X", "'", "\"", "|\n", ">\n", "# ", "? ", "---\n", "...\n",
-    "%YAML 1.3\n", "99999999999999999999", "-1", "\u{feff}", "\\", "~", "\r",
+    "*",
+    "&a ",
+    "<<: ",
+    "!x ",
+    "[",
+    "]",
+    "{",
+    "}",
+    ": ",
+    "- ",
+    "\n",
+    "\t",
+    "\u{0}",
+    "é",
+    "${",
+    "$$",
+    "$X",
+    "'",
+    "\"",
+    "|\n",
+    ">\n",
+    "# ",
+    "? ",
+    "---\n",
+    "...\n",
+    "%YAML 1.3\n",
+    "99999999999999999999",
+    "-1",
+    "\u{feff}",
+    "\\",
+    "~",
+    "\r",
 ];
 
 fn damage(text: &str, random: &mut Lcg) -> String {
@@ -117,12 +159,19 @@ fn damage(text: &str, random: &mut Lcg) -> String {
 fn damaged_files_give_problems_and_never_a_panic() {
     let folder = repository().join("examples/bot");
     let mut seeds: Vec<String> = corpus().into_iter().map(|(_, text)| text).collect();
-    seeds.extend(["compose.yaml", "muster.yaml"].map(|name| std::fs::read_to_string(folder.join(name)).expect("the example is there")));
+    seeds.extend(
+        ["compose.yaml", "muster.yaml"]
+            .map(|name| std::fs::read_to_string(folder.join(name)).expect("the example is there")),
+    );
     let mut random = Lcg(20_261);
     let (mut good, mut bad) = (0, 0);
     for case in 0..2000 {
         let text = damage(&seeds[case % seeds.len()], &mut random);
-        let outcomes = [read("f", &text).err(), app::read("f", &text).err(), manifest::dotenv::parse("f", &text, &BTreeMap::new()).err()];
+        let outcomes = [
+            read("f", &text).err(),
+            app::read("f", &text).err(),
+            manifest::dotenv::parse("f", &text, &BTreeMap::new()).err(),
+        ];
         let lines = u32::try_from(text.split('\n').count() + text.matches('\r').count() + 1).unwrap_or(u32::MAX);
         for problems in outcomes {
             let Some(problems) = problems else {
@@ -131,7 +180,10 @@ fn damaged_files_give_problems_and_never_a_panic() {
             };
             bad += 1;
             assert!(!problems.is_empty(), "{text:?}");
-            assert!(problems.iter().all(|problem| (1..=lines).contains(&problem.line) && problem.column >= 1), "{text:?}\n{problems:#?}");
+            assert!(
+                problems.iter().all(|problem| (1..=lines).contains(&problem.line) && problem.column >= 1),
+                "{text:?}\n{problems:#?}"
+            );
         }
     }
     println!("{good} read, {bad} refused");

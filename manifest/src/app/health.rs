@@ -12,7 +12,19 @@ use crate::yaml::{Node, Value};
 const PROBES: [&str; 6] = ["http", "tcp", "command", "container", "postgres", "redis"];
 
 const KEYS: Keys = Keys {
-    known: &["http", "tcp", "command", "container", "postgres", "redis", "port", "interval", "timeout", "failures", "start_period"],
+    known: &[
+        "http",
+        "tcp",
+        "command",
+        "container",
+        "postgres",
+        "redis",
+        "port",
+        "interval",
+        "timeout",
+        "failures",
+        "start_period",
+    ],
     absent: &[("mysql", "use tcp or command"), ("elasticsearch", "use http"), ("grpc", "use tcp or command")],
 };
 
@@ -64,7 +76,12 @@ fn probe(r: &mut Reader<'_>, fields: Fields<'_>, place: &str, has_ports: bool) -
     };
     let node = &fields.entry(kind)?.value;
     if let Some(port) = fields.get("port").filter(|_| *kind != "http") {
-        r.problem(Code::ManifestConflict, port.pos, format!("port in {place} goes with http only"), format!("write {kind}: PORT"));
+        r.problem(
+            Code::ManifestConflict,
+            port.pos,
+            format!("port in {place} goes with http only"),
+            format!("write {kind}: PORT"),
+        );
     }
     let probe = match *kind {
         "http" => Probe::Http { path: http_path(r, node, place)?, port: http_port(r, fields, place)? },

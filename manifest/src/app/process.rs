@@ -17,7 +17,10 @@ const MAX_VALUE: usize = 32 * 1024;
 
 const KEYS: Keys = Keys {
     known: &["command", "ports", "health", "overlap", "on", "environment"],
-    absent: &[("secrets", "give settings with `muster config set`"), ("hooks", "run migrations before the rollout, in your pipeline")],
+    absent: &[
+        ("secrets", "give settings with `muster config set`"),
+        ("hooks", "run migrations before the rollout, in your pipeline"),
+    ],
 };
 
 pub(super) fn read(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<Process> {
@@ -50,7 +53,12 @@ fn ports(r: &mut Reader<'_>, node: &Node, place: &str) -> Vec<u16> {
         }
     }
     if ports.len() > MAX_PORTS {
-        r.problem(Code::ManifestRange, node.pos, format!("{place} are {}", ports.len()), format!("at most {MAX_PORTS}"));
+        r.problem(
+            Code::ManifestRange,
+            node.pos,
+            format!("{place} are {}", ports.len()),
+            format!("at most {MAX_PORTS}"),
+        );
         ports.truncate(MAX_PORTS);
     }
     ports
@@ -73,7 +81,12 @@ fn environment(r: &mut Reader<'_>, node: &Node, place: &str) -> BTreeMap<String,
     for entry in r.entries(node, &place).unwrap_or_default() {
         if !is_variable(&entry.key) {
             let message = format!("{:?} in {place} is not the name of a variable", cut(&entry.key));
-            r.problem(Code::ManifestName, entry.pos, message, "use letters, digits and '_', not beginning with a digit");
+            r.problem(
+                Code::ManifestName,
+                entry.pos,
+                message,
+                "use letters, digits and '_', not beginning with a digit",
+            );
             continue;
         }
         let Some(text) = r.text(&entry.value, &format!("{} in {place}", entry.key)) else { continue };

@@ -100,7 +100,9 @@ fn amount(r: &mut Reader<'_>, node: &Node, key: &str, least: u32) -> Option<Amou
     let text = r.text(node, key)?;
     let (digits, percent) = text.strip_suffix('%').map_or((text, false), |digits| (digits, true));
     let good = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-    let (Some(number), most) = (good.then(|| digits.parse::<u32>().unwrap_or(u32::MAX)), if percent { 100 } else { MAX_COUNT }) else {
+    let (Some(number), most) =
+        (good.then(|| digits.parse::<u32>().unwrap_or(u32::MAX)), if percent { 100 } else { MAX_COUNT })
+    else {
         return r.wrong_type(node, key, "a number of members or a percentage such as 25%");
     };
     if !(least..=most).contains(&number) {
@@ -152,7 +154,12 @@ fn check_deadlines(r: &mut Reader<'_>, fields: Fields<'_>, policy: &Policy) {
             show(policy.healthy_deadline),
             show(policy.min_healthy_time)
         );
-        r.problem(Code::ManifestConflict, place(["healthy_deadline", "min_healthy_time"]), message, "make healthy_deadline longer");
+        r.problem(
+            Code::ManifestConflict,
+            place(["healthy_deadline", "min_healthy_time"]),
+            message,
+            "make healthy_deadline longer",
+        );
     }
     if policy.progress_deadline < policy.healthy_deadline {
         let message = format!(
@@ -160,6 +167,11 @@ fn check_deadlines(r: &mut Reader<'_>, fields: Fields<'_>, policy: &Policy) {
             show(policy.progress_deadline),
             show(policy.healthy_deadline)
         );
-        r.problem(Code::ManifestConflict, place(["progress_deadline", "healthy_deadline"]), message, "make progress_deadline at least as long");
+        r.problem(
+            Code::ManifestConflict,
+            place(["progress_deadline", "healthy_deadline"]),
+            message,
+            "make progress_deadline at least as long",
+        );
     }
 }

@@ -24,7 +24,12 @@ const KEYS: Keys = Keys {
     ],
 };
 
-pub(super) fn read(r: &mut Reader<'_>, node: &Node, place: &str, processes: &BTreeMap<Name, Process>) -> Option<TargetSpec> {
+pub(super) fn read(
+    r: &mut Reader<'_>,
+    node: &Node,
+    place: &str,
+    processes: &BTreeMap<Name, Process>,
+) -> Option<TargetSpec> {
     let fields = r.fields(node, place, &KEYS)?;
     let members = required(r, fields, "members", place, "write a selector: members: app=bot,env=production");
     let members = members.and_then(|node| selector(r, node, &format!("members of {place}")));
@@ -72,11 +77,17 @@ fn exposes(r: &mut Reader<'_>, node: &Node, place: &str, processes: &BTreeMap<Na
 
 fn expose(r: &mut Reader<'_>, node: &Node, place: &str, processes: &BTreeMap<Name, Process>, all: &mut Vec<Expose>) {
     let Some(entries) = r.entries(node, place) else { return };
-    let (settings, published): (Vec<&Entry>, Vec<&Entry>) = entries.iter().partition(|e| e.key == "mode" || e.key == "address");
+    let (settings, published): (Vec<&Entry>, Vec<&Entry>) =
+        entries.iter().partition(|e| e.key == "mode" || e.key == "address");
     let mode = settings.iter().find(|e| e.key == "mode").map_or(Some(Mode::Tcp), |e| mode(r, &e.value, place));
     let address = settings.iter().find(|e| e.key == "address").and_then(|e| address(r, &e.value, place));
     if published.is_empty() {
-        r.problem(Code::ManifestMissingKey, node.pos, format!("{place} names no process"), "write { PROCESS: PORT, mode: http }");
+        r.problem(
+            Code::ManifestMissingKey,
+            node.pos,
+            format!("{place} names no process"),
+            "write { PROCESS: PORT, mode: http }",
+        );
     }
     for entry in published {
         let process = exposed(r, entry, place, processes);
@@ -98,7 +109,12 @@ fn exposed(r: &mut Reader<'_>, entry: &Entry, place: &str, processes: &BTreeMap<
             Some(meant) => format!("did you mean {meant:?}?"),
             None => format!("processes: {}", known().collect::<Vec<_>>().join(", ")),
         };
-        r.problem(Code::ManifestReference, entry.pos, format!("{place} names {:?}, which is no process", cut(&entry.key)), hint);
+        r.problem(
+            Code::ManifestReference,
+            entry.pos,
+            format!("{place} names {:?}, which is no process", cut(&entry.key)),
+            hint,
+        );
         return None;
     };
     if process.ports.is_empty() {
@@ -125,7 +141,11 @@ fn address(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<String> {
     match text.parse::<IpAddr>() {
         Ok(address) => Some(address.to_string()),
         Err(_) => {
-            r.value(node, format!("address in {place} is {}", shown(node)), "write an IP address, for example 127.0.0.1 or 0.0.0.0");
+            r.value(
+                node,
+                format!("address in {place} is {}", shown(node)),
+                "write an IP address, for example 127.0.0.1 or 0.0.0.0",
+            );
             None
         }
     }
@@ -137,12 +157,15 @@ fn gates(r: &mut Reader<'_>, node: &Node, place: &str) -> Vec<Gate> {
     for item in r.list(node, &place).unwrap_or_default() {
         match gate_name(item) {
             Some("health") if gates.is_empty() => gates.push(Gate::Health),
-            Some("health") => r.problem(Code::ManifestConflict, item.pos, format!("health stands twice in {place}"), ""),
+            Some("health") => {
+                r.problem(Code::ManifestConflict, item.pos, format!("health stands twice in {place}"), "")
+            }
             Some(name @ ("error_rate" | "log_lines" | "new_log_lines" | "run" | "command")) => {
                 r.unsupported(item.pos, &format!("the gate {name:?}"), "only health is asked");
             }
             Some(name) => {
-                let hint = nearest(name, ["health"]).map_or_else(|| "only health is asked".to_owned(), |meant| format!("did you mean {meant:?}?"));
+                let hint = nearest(name, ["health"])
+                    .map_or_else(|| "only health is asked".to_owned(), |meant| format!("did you mean {meant:?}?"));
                 r.value(item, format!("{:?} in {place} is no gate", cut(name)), hint);
             }
             None => {

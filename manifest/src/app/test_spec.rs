@@ -39,7 +39,8 @@ pub(super) fn read(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<TestS
         name(r, "service", text, node.pos)
     });
     let junit = fields.get("reports").map(|node| reports(r, node, place));
-    let mut limit = |key: &str| fields.get(key).map(|node| r.duration(node, &format!("{key} of {place}"), SHORTEST, LONGEST));
+    let mut limit =
+        |key: &str| fields.get(key).map(|node| r.duration(node, &format!("{key} of {place}"), SHORTEST, LONGEST));
     let (timeout, no_output) = (limit("timeout"), limit("no_output"));
     let timeout = timeout.unwrap_or(Some(DEFAULT_TIMEOUT))?;
     let no_output = no_output.unwrap_or(Some(DEFAULT_NO_OUTPUT.min(timeout)))?;
@@ -74,7 +75,11 @@ fn reports(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<Option<String
     match path::inside(text) {
         Ok(glob) => Some(Some(glob)),
         Err(error) => {
-            r.value(node, format!("junit in {place} is {}: {error}", shown(node)), "write a path inside the checkout, for example reports/*.xml");
+            r.value(
+                node,
+                format!("junit in {place} is {}: {error}", shown(node)),
+                "write a path inside the checkout, for example reports/*.xml",
+            );
             None
         }
     }

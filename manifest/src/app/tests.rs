@@ -98,16 +98,23 @@ fn probes_are_read_in_all_their_forms() {
         ("{ container: true }", Probe::Container),
         ("container", Probe::Container),
     ] {
-        let app = read(FILE, &format!("app: a\nprocesses: {{ web: {{ ports: [1], health: {health} }} }}")).expect(health);
+        let app =
+            read(FILE, &format!("app: a\nprocesses: {{ web: {{ ports: [1], health: {health} }} }}")).expect(health);
         assert_eq!(app.processes.values().next().unwrap().health.as_ref().unwrap().probe, probe, "{health}");
     }
 }
 
 #[test]
 fn a_problem_names_its_place_and_the_key_that_was_meant() {
-    let text = TOUR.replace("    rollout: { max_parallel: 1, canary: 1, waves: [25%, 100%], min_healthy_time: 10s,", "    rollout: { min_healty_time: 10s,");
+    let text = TOUR.replace(
+        "    rollout: { max_parallel: 1, canary: 1, waves: [25%, 100%], min_healthy_time: 10s,",
+        "    rollout: { min_healty_time: 10s,",
+    );
     let shown: Vec<String> = problems(&text).iter().map(ToString::to_string).collect();
-    assert_eq!(shown, ["muster.yaml:12:16: unknown key \"min_healty_time\" in rollout; did you mean \"min_healthy_time\"?"]);
+    assert_eq!(
+        shown,
+        ["muster.yaml:12:16: unknown key \"min_healty_time\" in rollout; did you mean \"min_healthy_time\"?"]
+    );
 }
 
 #[test]

@@ -14,9 +14,22 @@ const REFUSED: [&str; 4] = ["privileged", "entitlements", "network", "isolation"
 
 const KEYS: Keys = Keys {
     known: &[
-        "context", "dockerfile", "target", "args", // UNUSED
-        "cache_from", "cache_to", "no_cache", "pull", "tags", "labels", "provenance", "sbom", // REFUSED
-        "privileged", "entitlements", "network", "isolation",
+        "context",
+        "dockerfile",
+        "target",
+        "args", // UNUSED
+        "cache_from",
+        "cache_to",
+        "no_cache",
+        "pull",
+        "tags",
+        "labels",
+        "provenance",
+        "sbom", // REFUSED
+        "privileged",
+        "entitlements",
+        "network",
+        "isolation",
     ],
     absent: &[
         ("dockerfile_inline", "write a Dockerfile"),
@@ -47,13 +60,17 @@ pub(super) fn read(r: &mut Reader<'_>, node: &Node, place: &str, scope: &Scope<'
     };
     let dockerfile = fields.get("dockerfile").map(|node| dockerfile(r, node, &place, context.as_deref()));
     let target = fields.get("target").and_then(|node| r.text(node, &format!("target in {place}")).map(str::to_owned));
-    let args = fields.get("args").map(|node| environment::pairs(r, node, &format!("args in {place}"), scope)).unwrap_or_default();
+    let args = fields
+        .get("args")
+        .map(|node| environment::pairs(r, node, &format!("args in {place}"), scope))
+        .unwrap_or_default();
     Some(Build { context: context?, dockerfile: dockerfile.map_or(Some(None), |path| path.map(Some))?, target, args })
 }
 
 fn check(r: &mut Reader<'_>, fields: Fields<'_>, place: &str) {
     for key in REFUSED {
-        if let Some(node) = fields.get(key).filter(|node| !matches!(&node.value, Value::Scalar(s) if s.text == "false")) {
+        if let Some(node) = fields.get(key).filter(|node| !matches!(&node.value, Value::Scalar(s) if s.text == "false"))
+        {
             let message = format!("{key:?} in {place} is refused: a build has no more rights than a container");
             r.problem(Code::StackRefused, node.pos, message, "remove it");
         }

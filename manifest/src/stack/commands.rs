@@ -13,7 +13,11 @@ pub(super) fn read(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<Vec<S
             match words::split(text) {
                 Ok(words) => Some(words),
                 Err(error) => {
-                    r.value(node, format!("{place} is {}: {error}", shown(node)), "quote it, or write [/bin/sh, -c, \"…\"] if a shell is meant");
+                    r.value(
+                        node,
+                        format!("{place} is {}: {error}", shown(node)),
+                        "quote it, or write [/bin/sh, -c, \"…\"] if a shell is meant",
+                    );
                     None
                 }
             }

@@ -18,14 +18,21 @@ pub(super) struct Waits(BTreeMap<String, BTreeMap<String, Pos>>);
 
 impl Waits {
     /// The dependencies of the service `name`.
-    pub(super) fn read(&mut self, r: &mut Reader<'_>, node: &Node, name: &str, place: &str, scope: &Scope<'_>) -> BTreeMap<String, Condition> {
+    pub(super) fn read(
+        &mut self,
+        r: &mut Reader<'_>,
+        node: &Node,
+        name: &str,
+        place: &str,
+        scope: &Scope<'_>,
+    ) -> BTreeMap<String, Condition> {
         let place = format!("depends_on of {place}");
         let mut found = BTreeMap::new();
         match &node.value {
             Value::List(items) => {
                 for item in items {
                     let Some(other) = r.text(item, &place) else { continue };
-                    if known(r, item.pos, other, &place, scope) {
+                    if known(r, item.pos, other, &shown(item), &place, scope) {
                         found.insert(other.to_owned(), (Condition::Started, item.pos));
                     }
                 }
@@ -89,7 +96,8 @@ impl Waits {
     }
 }
 
-fn known(r: &mut Reader<'_>, pos: Pos, name: &str, place: &str, scope: &Scope<'_>) -> bool {
+/// `shown`: the name as it stands in the file, which may be a variable's.
+fn known(r: &mut Reader<'_>, pos: Pos, name: &str, shown: &str, place: &str, scope: &Scope<'_>) -> bool {
     if scope.services.contains(name) {
         return true;
     }
@@ -97,14 +105,20 @@ fn known(r: &mut Reader<'_>, pos: Pos, name: &str, place: &str, scope: &Scope<'_
         Some(meant) => format!("did you mean {meant:?}?"),
         None => "add the service, or remove the dependency".to_owned(),
     };
-    r.problem(Code::StackDependencyUnknown, pos, format!("{place} names {:?}, which is no service of this file", cut(name)), hint);
+    r.problem(
+        Code::StackDependencyUnknown,
+        pos,
+        format!("{place} names {shown}, which is no service of this file"),
+        hint,
+    );
     false
 }
 
 fn long(r: &mut Reader<'_>, entry: &Entry, place: &str, scope: &Scope<'_>) -> Option<Condition> {
     let place = format!("{} in {place}", cut(&entry.key));
     let fields = r.fields(&entry.value, &place, &KEYS)?;
-    let required = fields.get("required").and_then(|node| r.boolean(node, &format!("required of {place}"))).unwrap_or(true);
+    let required =
+        fields.get("required").and_then(|node| r.boolean(node, &format!("required of {place}"))).unwrap_or(true);
     if let Some(node) = fields.get("restart") {
         r.notice(node.pos, format!("restart of {place} is not used: a service is not restarted with its dependency"));
     }
@@ -112,7 +126,7 @@ fn long(r: &mut Reader<'_>, entry: &Entry, place: &str, scope: &Scope<'_>) -> Op
         r.notice(entry.pos, format!("{place} is left out: it is not required, and the file has no such service"));
         return None;
     }
-    if !known(r, entry.pos, &entry.key, &place, scope) {
+    if !known(r, entry.pos, &entry.key, &format!("{:?}", cut(&entry.key)), &place, scope) {
         return None;
     }
     let Some(node) = fields.get("condition") else { return Some(Condition::Started) };

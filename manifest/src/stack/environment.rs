@@ -59,10 +59,16 @@ pub(super) fn pairs(r: &mut Reader<'_>, node: &Node, place: &str, scope: &Scope<
 }
 
 fn check_name(r: &mut Reader<'_>, node: &Node, name: &str, place: &str) -> bool {
-    let good = (1..=255).contains(&name.len()) && !name.contains(|c: char| c == '=' || c.is_control() || c.is_whitespace());
+    let good =
+        (1..=255).contains(&name.len()) && !name.contains(|c: char| c == '=' || c.is_control() || c.is_whitespace());
     if !good {
         // In the list form the text may hold a secret behind the name.
-        r.problem(Code::StackName, node.pos, format!("a name in {place} is not that of a variable"), "write NAME: value or NAME=value");
+        r.problem(
+            Code::StackName,
+            node.pos,
+            format!("a name in {place} is not that of a variable"),
+            "write NAME: value or NAME=value",
+        );
     }
     good
 }
@@ -175,9 +181,30 @@ mod tests {
     #[test]
     fn plain_numbers_are_written_as_compose_writes_them() {
         for (text, expected) in [
-            ("1", "1"), ("1.50", "1.5"), ("1.0", "1"), ("0x10", "16"), ("010", "8"), ("0o17", "15"), ("-5", "-5"), ("+5", "5"), ("1e3", "1000"),
-            ("1.5e-7", "1.5e-07"), ("1e6", "1e+06"), ("123456.5", "123456.5"), ("3.7", "3.7"), ("1.2.3", "1.2.3"), ("True", "true"), ("yes", "yes"), ("08", "8"), (".5", "0.5"),
-            ("1_000", "1000"), ("2020-01-01", "2020-01-01"), ("9999999999999999999999", "1e+22"), ("e", "e"), ("-", "-"), ("", ""),
+            ("1", "1"),
+            ("1.50", "1.5"),
+            ("1.0", "1"),
+            ("0x10", "16"),
+            ("010", "8"),
+            ("0o17", "15"),
+            ("-5", "-5"),
+            ("+5", "5"),
+            ("1e3", "1000"),
+            ("1.5e-7", "1.5e-07"),
+            ("1e6", "1e+06"),
+            ("123456.5", "123456.5"),
+            ("3.7", "3.7"),
+            ("1.2.3", "1.2.3"),
+            ("True", "true"),
+            ("yes", "yes"),
+            ("08", "8"),
+            (".5", "0.5"),
+            ("1_000", "1000"),
+            ("2020-01-01", "2020-01-01"),
+            ("9999999999999999999999", "1e+22"),
+            ("e", "e"),
+            ("-", "-"),
+            ("", ""),
         ] {
             let scalar = Scalar { text: text.to_owned(), plain: true, raw: None };
             assert_eq!(as_compose_writes(&scalar), expected, "{text:?}");

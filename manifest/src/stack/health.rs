@@ -8,7 +8,10 @@ use crate::duration::human;
 use crate::reader::{Fields, Keys, Reader, shown};
 use crate::yaml::{Node, Value};
 
-const KEYS: Keys = Keys { known: &["test", "interval", "timeout", "retries", "start_period", "start_interval", "disable"], absent: &[] };
+const KEYS: Keys = Keys {
+    known: &["test", "interval", "timeout", "retries", "start_period", "start_interval", "disable"],
+    absent: &[],
+};
 
 /// None where the check is switched off.
 pub(super) fn read(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<HealthCheck> {
@@ -48,21 +51,37 @@ fn test_argv(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<Option<Vec<
     let words = r.texts(node, place)?;
     match words.split_first() {
         Some((first, [])) if first == "NONE" => Some(None),
-        Some((first, argv)) if first == "CMD" && argv.first().is_some_and(|program| !program.is_empty()) => Some(Some(argv.to_vec())),
+        Some((first, argv)) if first == "CMD" && argv.first().is_some_and(|program| !program.is_empty()) => {
+            Some(Some(argv.to_vec()))
+        }
         Some((first, [command])) if first == "CMD-SHELL" && !command.is_empty() => shell(command.clone()),
         _ => wrong_test(r, node, place),
     }
 }
 
 fn wrong_test<T>(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<T> {
-    r.value(node, format!("{place} is no health check"), "write [CMD, PROGRAM, ARGUMENT, …], [CMD-SHELL, \"…\"] or [NONE]");
+    r.value(
+        node,
+        format!("{place} is no health check"),
+        "write [CMD, PROGRAM, ARGUMENT, …], [CMD-SHELL, \"…\"] or [NONE]",
+    );
     None
 }
 
 /// What Compose allows beyond our range is cut to it, with a notice; 0 means the default, as in Docker.
-fn duration(r: &mut Reader<'_>, fields: Fields<'_>, key: &str, place: &str, default: Duration, low: Duration, high: Duration) -> Duration {
+fn duration(
+    r: &mut Reader<'_>,
+    fields: Fields<'_>,
+    key: &str,
+    place: &str,
+    default: Duration,
+    low: Duration,
+    high: Duration,
+) -> Duration {
     let Some(node) = fields.get(key) else { return default };
-    let Some(given) = r.any_duration(node, &format!("{key} in {place}")).filter(|given| !given.is_zero()) else { return default };
+    let Some(given) = r.any_duration(node, &format!("{key} in {place}")).filter(|given| !given.is_zero()) else {
+        return default;
+    };
     let used = given.clamp(low, high);
     if used != given {
         r.notice(node.pos, format!("{key} in {place} is {}; {} is used", shown(node), human(used)));

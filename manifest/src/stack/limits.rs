@@ -14,7 +14,17 @@ const MAX_BYTES: u64 = 1 << 50;
 const MAX_MILLI_CPUS: u64 = 1_024_000;
 
 const DEPLOY: Keys = Keys {
-    known: &["resources", "replicas", "restart_policy", "labels", "update_config", "rollback_config", "endpoint_mode", "mode", "placement"],
+    known: &[
+        "resources",
+        "replicas",
+        "restart_policy",
+        "labels",
+        "update_config",
+        "rollback_config",
+        "endpoint_mode",
+        "mode",
+        "placement",
+    ],
     absent: &[],
 };
 const RESOURCES: Keys = Keys { known: &["limits", "reservations"], absent: &[] };
@@ -54,7 +64,11 @@ fn deploy(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<Limits> {
     if let Some(node) = fields.get("replicas")
         && !matches!(&node.value, Value::Scalar(scalar) if scalar.text == "1")
     {
-        r.unsupported(node.pos, &format!("another number than 1 of replicas in {place}"), "one container runs per service");
+        r.unsupported(
+            node.pos,
+            &format!("another number than 1 of replicas in {place}"),
+            "one container runs per service",
+        );
     }
     let resources = r.fields(fields.get("resources")?, &format!("resources in {place}"), &RESOURCES)?;
     if let Some(entry) = resources.entry("reservations") {

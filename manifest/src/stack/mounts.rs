@@ -7,15 +7,28 @@ use super::service::{absolute, outside};
 use crate::distance::nearest;
 use crate::path::{self, PathError};
 use crate::problem::Code;
-use crate::reader::{Fields, Keys, Reader, cut, shown};
+use crate::reader::{Fields, Keys, Reader, shown};
 use crate::yaml::{Node, Value};
+
+/// Most mounts of a service.
+const MAX_MOUNTS: usize = 100;
 
 const LONG: Keys = Keys {
     known: &["type", "source", "target", "read_only", "consistency", "bind", "volume", "tmpfs"],
     absent: &[("image", "build the files into an image")],
 };
-const BIND: Keys = Keys { known: &["create_host_path", "selinux"], absent: &[("propagation", "mounts are private"), ("recursive", "leave it out")] };
-const VOLUME: Keys = Keys { known: &[], absent: &[("nocopy", "an empty volume is filled from the image"), ("subpath", "mount the whole volume"), ("labels", "leave it out")] };
+const BIND: Keys = Keys {
+    known: &["create_host_path", "selinux"],
+    absent: &[("propagation", "mounts are private"), ("recursive", "leave it out")],
+};
+const VOLUME: Keys = Keys {
+    known: &[],
+    absent: &[
+        ("nocopy", "an empty volume is filled from the image"),
+        ("subpath", "mount the whole volume"),
+        ("labels", "leave it out"),
+    ],
+};
 const TMPFS: Keys = Keys { known: &["size", "mode"], absent: &[] };
 
 pub(super) fn read(r: &mut Reader<'_>, fields: Fields<'_>, place: &str, scope: &Scope<'_>) -> Vec<Mount> {
@@ -50,8 +63,17 @@ pub(super) fn read(r: &mut Reader<'_>, fields: Fields<'_>, place: &str, scope: &
 
 fn push(r: &mut Reader<'_>, node: &Node, place: &str, mount: Option<Mount>, mounts: &mut Vec<Mount>) {
     let Some(mount) = mount else { return };
+    if mounts.len() >= MAX_MOUNTS {
+        r.problem(
+            Code::StackRange,
+            node.pos,
+            format!("{place} has more than {MAX_MOUNTS} mounts"),
+            "mount a folder instead of its parts",
+        );
+        return;
+    }
     if mounts.iter().any(|other| other.target == mount.target) {
-        let message = format!("{place} has the target {:?} twice", cut(&mount.target));
+        let message = format!("{place} has the target of {} twice", shown(node));
         r.problem(Code::StackConflict, node.pos, message, "mount one thing at each place");
         return;
     }
@@ -92,7 +114,7 @@ fn modes(r: &mut Reader<'_>, node: &Node, place: &str, mode: &str) -> Option<boo
             "ro" => read_only = true,
             "rw" | "z" | "Z" | "cached" | "delegated" | "consistent" => {}
             _ => {
-                r.unsupported(node.pos, &format!("the mode {:?} in {place}", cut(word)), "use ro or rw");
+                r.unsupported(node.pos, &format!("a mode in {place} {}", shown(node)), "use ro or rw");
                 return None;
             }
         }
@@ -101,12 +123,19 @@ fn modes(r: &mut Reader<'_>, node: &Node, place: &str, mode: &str) -> Option<boo
 }
 
 fn target_path(r: &mut Reader<'_>, node: &Node, place: &str, target: &str) -> Option<String> {
-    let good = target.starts_with('/') && target.len() <= 1024 && !target.chars().any(char::is_control) && !target.split('/').any(|part| part == "..");
+    let good = target.starts_with('/')
+        && target.len() <= 1024
+        && !target.chars().any(char::is_control)
+        && !target.split('/').any(|part| part == "..");
     let trimmed = target.trim_end_matches('/');
     if good && !trimmed.is_empty() {
         return Some(trimmed.to_owned());
     }
-    r.value(node, format!("the target in {place} {} is no path to mount at", shown(node)), "write an absolute path in the container, without \"..\"");
+    r.value(
+        node,
+        format!("the target in {place} {} is no path to mount at", shown(node)),
+        "write an absolute path in the container, without \"..\"",
+    );
     None
 }
 
@@ -121,7 +150,12 @@ fn folder(r: &mut Reader<'_>, node: &Node, place: &str, source: &str) -> Option<
         }
         Err(error @ (PathError::Absolute | PathError::Home)) => {
             let message = format!("{place} mounts {}, {error} of the host", shown(node));
-            r.problem(Code::StackRefused, node.pos, message, "copy the files into the stack file's folder, and mount ./FOLDER");
+            r.problem(
+                Code::StackRefused,
+                node.pos,
+                message,
+                "copy the files into the stack file's folder, and mount ./FOLDER",
+            );
             None
         }
         Err(error) => {
@@ -140,7 +174,12 @@ fn named(r: &mut Reader<'_>, node: &Node, place: &str, name: &str, scope: &Scope
         None if name.contains('/') => "a folder begins with ./".to_owned(),
         None => "declare it under the top-level volumes, or write ./NAME for a folder".to_owned(),
     };
-    r.problem(Code::StackReference, node.pos, format!("{place} names a volume that is not declared: {}", shown(node)), hint);
+    r.problem(
+        Code::StackReference,
+        node.pos,
+        format!("{place} names a volume that is not declared: {}", shown(node)),
+        hint,
+    );
     None
 }
 
@@ -155,8 +194,10 @@ fn long(r: &mut Reader<'_>, node: &Node, place: &str, scope: &Scope<'_>) -> Opti
         r.missing(node.pos, "target", place, "write a path in the container");
         return None;
     };
-    let target = absolute(r, target, &format!("target in {place}")).and_then(|text| target_path(r, target, place, &text));
-    let read_only = fields.get("read_only").map_or(Some(false), |node| r.boolean(node, &format!("read_only in {place}")));
+    let target =
+        absolute(r, target, &format!("target in {place}")).and_then(|text| target_path(r, target, place, &text));
+    let read_only =
+        fields.get("read_only").map_or(Some(false), |node| r.boolean(node, &format!("read_only in {place}")));
     let source = long_source(r, fields, place, scope);
     Some(Mount { source: source?, target: target?, read_only: read_only? })
 }
@@ -180,12 +221,20 @@ fn long_source(r: &mut Reader<'_>, fields: Fields<'_>, place: &str, scope: &Scop
         }
         ("tmpfs", _) => {
             if let Some(node) = fields.get("tmpfs") {
-                r.notice(node.pos, format!("the options of a tmpfs in {place} are not used: the service's memory limit holds"));
+                r.notice(
+                    node.pos,
+                    format!("the options of a tmpfs in {place} are not used: the service's memory limit holds"),
+                );
             }
             Some(MountSource::Tmpfs)
         }
         (_, _) => {
-            r.problem(Code::StackUnsupported, kind.pos, format!("type in {place} is {}", shown(kind)), "use volume, bind or tmpfs");
+            r.problem(
+                Code::StackUnsupported,
+                kind.pos,
+                format!("type in {place} is {}", shown(kind)),
+                "use volume, bind or tmpfs",
+            );
             None
         }
     }

@@ -10,7 +10,18 @@ use crate::reader::{Fields, Keys, Reader, cut, shown};
 use crate::yaml::{Node, Value};
 
 const TOP: Keys = Keys {
-    known: &["driver", "external", "name", "labels", "internal", "attachable", "enable_ipv4", "enable_ipv6", "ipam", "driver_opts"],
+    known: &[
+        "driver",
+        "external",
+        "name",
+        "labels",
+        "internal",
+        "attachable",
+        "enable_ipv4",
+        "enable_ipv6",
+        "ipam",
+        "driver_opts",
+    ],
     absent: &[],
 };
 
@@ -38,15 +49,26 @@ pub(super) fn read(r: &mut Reader<'_>, node: &Node) -> BTreeSet<String> {
         }
     }
     if !entries.is_empty() {
-        r.notice(node.pos, "the networks are not made: all services of an environment reach each other on networks of its own");
+        r.notice(
+            node.pos,
+            "the networks are not made: all services of an environment reach each other on networks of its own",
+        );
     }
     entries.iter().map(|entry| entry.key.clone()).collect()
 }
 
 fn check_top(r: &mut Reader<'_>, fields: Fields<'_>, place: &str) {
     refuse_external(r, fields, place, "a network that others use too");
-    if let Some(node) = fields.get("driver").filter(|node| !matches!(r.text(node, &format!("driver of {place}")), Some("bridge" | "default") | None)) {
-        r.problem(Code::StackRefused, node.pos, format!("driver of {place} is {}", shown(node)), "an environment has bridges of its own; remove it");
+    if let Some(node) = fields
+        .get("driver")
+        .filter(|node| !matches!(r.text(node, &format!("driver of {place}")), Some("bridge" | "default") | None))
+    {
+        r.problem(
+            Code::StackRefused,
+            node.pos,
+            format!("driver of {place} is {}", shown(node)),
+            "an environment has bridges of its own; remove it",
+        );
     }
 }
 
@@ -58,13 +80,13 @@ pub(super) fn check(r: &mut Reader<'_>, fields: Fields<'_>, place: &str, scope: 
         Value::List(items) => {
             for item in items {
                 if let Some(name) = r.text(item, &place) {
-                    declared(r, item.pos, name, &place, scope);
+                    declared(r, item.pos, name, &shown(item), &place, scope);
                 }
             }
         }
         _ => {
             for entry in r.entries(node, &place).unwrap_or_default() {
-                declared(r, entry.pos, &entry.key, &place, scope);
+                declared(r, entry.pos, &entry.key, &format!("{:?}", cut(&entry.key)), &place, scope);
                 if !entry.value.is_null() {
                     r.fields(&entry.value, &place, &SERVICE);
                 }
@@ -73,7 +95,8 @@ pub(super) fn check(r: &mut Reader<'_>, fields: Fields<'_>, place: &str, scope: 
     }
 }
 
-fn declared(r: &mut Reader<'_>, pos: Pos, name: &str, place: &str, scope: &Scope<'_>) {
+/// `shown`: the name as it stands in the file, which may be a variable's.
+fn declared(r: &mut Reader<'_>, pos: Pos, name: &str, shown: &str, place: &str, scope: &Scope<'_>) {
     if name == "default" || scope.networks.contains(name) {
         return;
     }
@@ -81,5 +104,5 @@ fn declared(r: &mut Reader<'_>, pos: Pos, name: &str, place: &str, scope: &Scope
         Some(meant) => format!("did you mean {meant:?}?"),
         None => "declare it under the top-level networks, or remove it".to_owned(),
     };
-    r.problem(Code::StackReference, pos, format!("{place} names {:?}, which is not declared", cut(name)), hint);
+    r.problem(Code::StackReference, pos, format!("{place} names {shown}, which is not declared"), hint);
 }

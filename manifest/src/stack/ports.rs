@@ -10,7 +10,8 @@ use crate::yaml::{Node, Value};
 /// Most ports of a service.
 const MAX_PORTS: usize = 100;
 
-const LONG: Keys = Keys { known: &["target", "published", "protocol", "mode", "host_ip", "app_protocol", "name"], absent: &[] };
+const LONG: Keys =
+    Keys { known: &["target", "published", "protocol", "mode", "host_ip", "app_protocol", "name"], absent: &[] };
 
 /// One mapping.
 struct Mapping {
@@ -28,14 +29,20 @@ pub(super) fn published(r: &mut Reader<'_>, node: &Node, place: &str) -> Vec<u16
     for item in r.list(node, &place).unwrap_or_default() {
         let Some(mapping) = mapping(r, item, &place) else { continue };
         if mapping.udp {
-            r.notice(item.pos, format!("{} in {place} is not published: only TCP is; the stack itself reaches it", shown(item)));
+            r.notice(
+                item.pos,
+                format!("{} in {place} is not published: only TCP is; the stack itself reaches it", shown(item)),
+            );
             continue;
         }
         host |= mapping.host;
         add(&mut ports, mapping.container);
     }
     if host {
-        r.notice(node.pos, format!("{place}: the host's side is not taken; each published port gets a stable address from Muster"));
+        r.notice(
+            node.pos,
+            format!("{place}: the host's side is not taken; each published port gets a stable address from Muster"),
+        );
     }
     limited(r, node, &place, ports)
 }
@@ -169,14 +176,38 @@ mod tests {
     #[test]
     fn mappings_are_read_in_their_short_forms() {
         for (text, first, last, host, udp) in [
-            ("80", 80, 80, false, false), ("8080:80", 80, 80, true, false), ("127.0.0.1:8080:80", 80, 80, true, false), ("[::1]:8080:80/tcp", 80, 80, true, false),
-            ("53:53/udp", 53, 53, true, true), ("3000-3002", 3000, 3002, false, false), ("9000-9001:80-81", 80, 81, true, false), ("127.0.0.1::80", 80, 80, true, false),
+            ("80", 80, 80, false, false),
+            ("8080:80", 80, 80, true, false),
+            ("127.0.0.1:8080:80", 80, 80, true, false),
+            ("[::1]:8080:80/tcp", 80, 80, true, false),
+            ("53:53/udp", 53, 53, true, true),
+            ("3000-3002", 3000, 3002, false, false),
+            ("9000-9001:80-81", 80, 81, true, false),
+            ("127.0.0.1::80", 80, 80, true, false),
             ("9000-9005:80", 80, 80, true, false),
         ] {
             let mapping = short(text).expect(text);
-            assert_eq!((*mapping.container.start(), *mapping.container.end(), mapping.host, mapping.udp), (first, last, host, udp), "{text}");
+            assert_eq!(
+                (*mapping.container.start(), *mapping.container.end(), mapping.host, mapping.udp),
+                (first, last, host, udp),
+                "{text}"
+            );
         }
-        for text in ["", "0", "70000", "80:", "a:80", "80/sctp", "1.2.3:1:80", "3-1", "1-3:80-81", "x:80:80", "80 80", "+80", "-1"] {
+        for text in [
+            "",
+            "0",
+            "70000",
+            "80:",
+            "a:80",
+            "80/sctp",
+            "1.2.3:1:80",
+            "3-1",
+            "1-3:80-81",
+            "x:80:80",
+            "80 80",
+            "+80",
+            "-1",
+        ] {
             assert!(short(text).is_none(), "{text:?}");
         }
     }

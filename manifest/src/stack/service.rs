@@ -11,7 +11,14 @@ use crate::problem::Code;
 use crate::reader::{Fields, Reader, shown};
 use crate::yaml::Node;
 
-pub(super) fn read(r: &mut Reader<'_>, node: &Node, place: &str, name: &str, scope: &Scope<'_>, waits: &mut Waits) -> Option<Service> {
+pub(super) fn read(
+    r: &mut Reader<'_>,
+    node: &Node,
+    place: &str,
+    name: &str,
+    scope: &Scope<'_>,
+    waits: &mut Waits,
+) -> Option<Service> {
     let fields = r.fields(node, place, &keys::SERVICE)?;
     keys::check(r, fields, place);
     networks::check(r, fields, place, scope);
@@ -26,7 +33,9 @@ pub(super) fn read(r: &mut Reader<'_>, node: &Node, place: &str, name: &str, sco
         image,
         build,
         command: fields.get("command").and_then(|node| commands::read(r, node, &format!("command of {place}"))),
-        entrypoint: fields.get("entrypoint").and_then(|node| commands::read(r, node, &format!("entrypoint of {place}"))),
+        entrypoint: fields
+            .get("entrypoint")
+            .and_then(|node| commands::read(r, node, &format!("entrypoint of {place}"))),
         environment: environment::read(r, fields, place, scope),
         ports: fields.get("ports").map(|node| ports::published(r, node, place)).unwrap_or_default(),
         expose: fields.get("expose").map(|node| ports::exposed(r, node, place)).unwrap_or_default(),
@@ -54,7 +63,12 @@ fn image(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<String> {
                 ImageRefError::Grammar { why, .. } => why,
                 ImageRefError::NotPinned { .. } => "it names no digest",
             };
-            r.problem(error.code(), node.pos, format!("image of {place} is {}: {why}", shown(node)), "write NAME:TAG or NAME@sha256:DIGEST");
+            r.problem(
+                error.code(),
+                node.pos,
+                format!("image of {place} is {}: {why}", shown(node)),
+                "write NAME:TAG or NAME@sha256:DIGEST",
+            );
             None
         }
     }
@@ -63,7 +77,10 @@ fn image(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<String> {
 /// An absolute path in the container.
 pub(super) fn absolute(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<String> {
     let text = r.text(node, place)?;
-    let good = text.starts_with('/') && text.len() <= 1024 && !text.chars().any(char::is_control) && !text.split('/').any(|part| part == "..");
+    let good = text.starts_with('/')
+        && text.len() <= 1024
+        && !text.chars().any(char::is_control)
+        && !text.split('/').any(|part| part == "..");
     if good {
         return Some(text.to_owned());
     }
@@ -92,18 +109,26 @@ fn restart(r: &mut Reader<'_>, node: &Node, place: &str) -> bool {
             true
         }
         _ if text.strip_prefix("on-failure:").is_some_and(|n| n.parse::<u32>().is_ok()) => {
-            r.notice(node.pos, format!("restart of {place}: Muster restarts it itself, with growing pauses; restarts are not limited"));
+            r.notice(
+                node.pos,
+                format!("restart of {place}: Muster restarts it itself, with growing pauses; restarts are not limited"),
+            );
             true
         }
         _ => {
-            r.value(node, format!("restart of {place} is {}", shown(node)), "use no, always, on-failure or unless-stopped");
+            r.value(
+                node,
+                format!("restart of {place} is {}", shown(node)),
+                "use no, always, on-failure or unless-stopped",
+            );
             false
         }
     }
 }
 
 fn stop_signal(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<String> {
-    const NAMES: [&str; 12] = ["HUP", "INT", "QUIT", "ABRT", "KILL", "USR1", "USR2", "ALRM", "TERM", "STOP", "WINCH", "PWR"];
+    const NAMES: [&str; 12] =
+        ["HUP", "INT", "QUIT", "ABRT", "KILL", "USR1", "USR2", "ALRM", "TERM", "STOP", "WINCH", "PWR"];
     let text = r.text(node, &format!("stop_signal of {place}"))?;
     let bare = text.strip_prefix("SIG").unwrap_or(text);
     let number = text.parse::<u8>().is_ok_and(|n| (1..=64).contains(&n));

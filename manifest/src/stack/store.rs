@@ -20,7 +20,11 @@ pub(super) fn read(r: &mut Reader<'_>, fields: Fields<'_>, place: &str, image: O
         "redis" => Some(StoreKind::Redis),
         "elasticsearch" => Some(StoreKind::Elasticsearch),
         _ => {
-            r.value(node, format!("kind in {place} is {}", shown(node)), "use postgres, mysql, redis, elasticsearch or none");
+            r.value(
+                node,
+                format!("kind in {place} is {}", shown(node)),
+                "use postgres, mysql, redis, elasticsearch or none",
+            );
             None
         }
     }

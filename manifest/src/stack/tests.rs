@@ -6,7 +6,9 @@ use domain::stack::{Condition, MountSource, StoreKind};
 use super::*;
 
 fn read_with(text: &str, variables: &[(&str, &str)], files: &[(&str, &str)]) -> Result<Reading, Vec<Problem>> {
-    let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<BTreeMap<_, _>>();
+    let map = |pairs: &[(&str, &str)]| {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<BTreeMap<_, _>>()
+    };
     let (variables, files) = (map(variables), map(files));
     read(Input { file: "compose.yaml", text, variables: &variables, files: &|path| files.get(path).cloned() })
 }
@@ -78,20 +80,28 @@ fn everything_honoured_is_read() {
     let variables = [("PASSWORD", "s"), ("FROM_OUTSIDE", "o"), ("B", "b")];
     let reading = read_with(FULL, &variables, &[("web.env", "LEVEL=file\nMORE=$B\n")]).unwrap();
     let (db, web) = (&reading.stack.services["db"], &reading.stack.services["web"]);
-    let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<BTreeMap<_, _>>();
+    let map = |pairs: &[(&str, &str)]| {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<BTreeMap<_, _>>()
+    };
     assert_eq!(db.store, Some(StoreKind::Postgres));
     assert_eq!(db.environment, map(&[("LEVEL", "debug"), ("SIZE", "10"), ("PASSWORD", "s")]));
     assert!(db.restart && web.restart && !reading.stack.services["init"].restart);
     let check = db.healthcheck.as_ref().unwrap();
     assert_eq!(check.probe, Probe::Command { argv: ["/bin/sh", "-c", "pg_isready"].map(str::to_owned).to_vec() });
-    assert_eq!((check.interval, check.timeout, check.failures, check.start_period), (Duration::from_secs(2), Duration::from_secs(3), 5, Duration::from_secs(60)));
+    assert_eq!(
+        (check.interval, check.timeout, check.failures, check.start_period),
+        (Duration::from_secs(2), Duration::from_secs(3), 5, Duration::from_secs(60))
+    );
     assert_eq!(db.shm_bytes, Some(256 << 20));
     assert_eq!(db.mounts[0].source, MountSource::Volume("data".to_owned()));
     assert_eq!(web.environment, map(&[("LEVEL", "warn"), ("FROM_OUTSIDE", "o"), ("MORE", "b")]));
     assert_eq!(web.command.as_ref().unwrap(), &["python", "-m", "my web"]);
     assert_eq!(web.entrypoint.as_ref().unwrap(), &["/entry", "--"]);
     let build = web.build.as_ref().unwrap();
-    assert_eq!((build.context.as_str(), build.dockerfile.as_deref(), build.target.as_deref()), ("app", Some("Dockerfile.dev"), Some("dev")));
+    assert_eq!(
+        (build.context.as_str(), build.dockerfile.as_deref(), build.target.as_deref()),
+        ("app", Some("Dockerfile.dev"), Some("dev"))
+    );
     assert_eq!(build.args, map(&[("A", "1"), ("B", "b")]));
     assert_eq!((web.ports.as_slice(), web.expose.as_slice()), ([80, 9000, 9001, 443].as_slice(), [7000].as_slice()));
     let mounts: Vec<_> = web.mounts.iter().map(|m| (m.source.clone(), m.target.as_str(), m.read_only)).collect();
@@ -104,8 +114,14 @@ fn everything_honoured_is_read() {
     assert_eq!(mounts, expected);
     assert_eq!(web.depends_on["db"], Condition::Healthy);
     assert_eq!(web.depends_on["init"], Condition::Completed);
-    assert_eq!((web.working_dir.as_deref(), web.user.as_deref(), web.stop_signal.as_deref()), (Some("/app"), Some("1000:1000"), Some("SIGINT")));
-    assert_eq!((web.stop_grace_period, web.memory, web.milli_cpus), (Some(Duration::from_secs(90)), Some(512 << 20), Some(500)));
+    assert_eq!(
+        (web.working_dir.as_deref(), web.user.as_deref(), web.stop_signal.as_deref()),
+        (Some("/app"), Some("1000:1000"), Some("SIGINT"))
+    );
+    assert_eq!(
+        (web.stop_grace_period, web.memory, web.milli_cpus),
+        (Some(Duration::from_secs(90)), Some(512 << 20), Some(500))
+    );
     assert!(web.init && web.read_only);
     assert_eq!(reading.stack.volumes, ["data"]);
     let notices: Vec<String> = reading.notices.iter().map(ToString::to_string).collect();
@@ -137,7 +153,10 @@ fn variables_come_from_the_caller_then_from_the_env_file_then_from_defaults() {
     let text = "services: { web: { image: 'a:${TAG:-1}', user: $USER_ID, environment: { P: 'a$$b' } } }";
     let reading = read_with(text, &[("TAG", "3")], &[(".env", "TAG=2\nUSER_ID=7\n")]).unwrap();
     let web = &reading.stack.services["web"];
-    assert_eq!((web.image.as_deref(), web.user.as_deref(), web.environment["P"].as_str()), (Some("a:3"), Some("7"), "a$b"));
+    assert_eq!(
+        (web.image.as_deref(), web.user.as_deref(), web.environment["P"].as_str()),
+        (Some("a:3"), Some("7"), "a$b")
+    );
 }
 
 #[test]
@@ -151,7 +170,9 @@ fn a_check_can_be_switched_off_and_is_cut_to_our_range() {
 
 #[test]
 fn keys_that_say_nothing_are_no_problem() {
-    let web = service("privileged: false\n    cap_add: []\n    ipc: private\n    restart: no\n    command:\n    x-note: { a: 1 }");
+    let web = service(
+        "privileged: false\n    cap_add: []\n    ipc: private\n    restart: no\n    command:\n    x-note: { a: 1 }",
+    );
     assert!(!web.restart && web.command.is_none());
 }
 
@@ -191,7 +212,11 @@ fn cases() -> Vec<(String, Code, &'static str)> {
         with("volumes: ['/etc:/etc']", Code::StackRefused, "of the host"),
         with("volumes: ['~/x:/x']", Code::StackRefused, "home"),
         with("volumes: ['../x:/x']", Code::StackOutsideFolder, "leaves the folder"),
-        with("volumes: [{ type: bind, source: ./a/../../b, target: /x }]", Code::StackOutsideFolder, "leaves the folder"),
+        with(
+            "volumes: [{ type: bind, source: ./a/../../b, target: /x }]",
+            Code::StackOutsideFolder,
+            "leaves the folder",
+        ),
         with("volumes: [{ type: bind, source: /etc, target: /x }]", Code::StackRefused, "of the host"),
         with("volumes: [{ type: npipe, source: a, target: /x }]", Code::StackUnsupported, "npipe"),
         with("volumes: ['dta:/x']", Code::StackReference, "did you mean \"data\""),
@@ -262,6 +287,13 @@ fn every_code_of_this_file_has_a_case() {
 }
 
 #[test]
+fn a_service_has_a_limited_number_of_mounts() {
+    let mounts: Vec<String> = (0..101).map(|n| format!("/m{n}")).collect();
+    let problems = plain(&web(&format!("volumes: [{}]", mounts.join(", ")))).unwrap_err();
+    assert_eq!(problems.iter().map(|problem| problem.code).collect::<Vec<_>>(), [Code::StackRange]);
+}
+
+#[test]
 fn every_circle_is_told_with_its_way() {
     let text = "services:\n  a: { image: x, depends_on: [b] }\n  b: { image: x, depends_on: [c] }\n  c: { image: x, depends_on: [a] }\n  \
                 d: { image: x, depends_on: [a, e] }\n  e: { image: x, depends_on: [d] }\n  f: { image: x, depends_on: [a] }\n";
@@ -280,9 +312,10 @@ fn a_place_that_an_alias_shows_twice_is_told_once() {
 #[test]
 fn no_message_holds_the_value_of_a_variable() {
     let text = "services:\n  web:\n    image: 'A $S'\n    command: 'x | $S'\n    user: 'u $S'\n    ports: ['$S']\n    volumes: ['$S:/x', '../$S:/y']\n    \
-                working_dir: $S\n    cpus: $S\n    init: $S\n    build: { context: '/$S' }\n    healthcheck: { test: [$S], interval: $S }\n    environment: ['$S $S=1']\n";
+                working_dir: $S\n    cpus: $S\n    init: $S\n    build: { context: '/$S' }\n    healthcheck: { test: [$S], interval: $S }\n    environment: ['$S $S=1']\n    \
+                depends_on: [$S]\n    networks: [$S]\n    env_file: $S\n    mem_limit: $S\n    restart: $S\n    stop_signal: $S\n    tmpfs: $S\n";
     let problems = read_with(text, &[("S", "hunter2")], &[]).unwrap_err();
-    assert!(problems.len() >= 10, "{problems:?}");
+    assert!(problems.len() >= 17, "{problems:?}");
     for problem in problems {
         assert!(!problem.to_string().contains("hunter2"), "{problem}");
     }

@@ -32,10 +32,19 @@ fn is_name(name: &str) -> bool {
 fn check(r: &mut Reader<'_>, node: &Node, place: &str) {
     let Some(fields) = r.fields(node, place, &KEYS) else { return };
     refuse_external(r, fields, place, "a volume that others use too");
-    if let Some(node) = fields.get("driver").filter(|node| !matches!(r.text(node, &format!("driver of {place}")), Some("local") | None)) {
-        r.problem(Code::StackRefused, node.pos, format!("driver of {place} is {}", shown(node)), "volumes lie in Muster's pool; remove it");
+    if let Some(node) =
+        fields.get("driver").filter(|node| !matches!(r.text(node, &format!("driver of {place}")), Some("local") | None))
+    {
+        r.problem(
+            Code::StackRefused,
+            node.pos,
+            format!("driver of {place} is {}", shown(node)),
+            "volumes lie in Muster's pool; remove it",
+        );
     }
-    if let Some(node) = fields.get("driver_opts").filter(|node| !matches!(&node.value, crate::yaml::Value::Map(e) if e.is_empty())) {
+    if let Some(node) =
+        fields.get("driver_opts").filter(|node| !matches!(&node.value, crate::yaml::Value::Map(e) if e.is_empty()))
+    {
         let message = format!("\"driver_opts\" of {place} is refused: it could mount any folder of the host");
         r.problem(Code::StackRefused, node.pos, message, "remove it");
     }
@@ -48,8 +57,15 @@ fn check(r: &mut Reader<'_>, node: &Node, place: &str) {
 
 /// `external: true`, and the old form with a map.
 pub(super) fn refuse_external(r: &mut Reader<'_>, fields: crate::reader::Fields<'_>, place: &str, what: &str) {
-    let external = fields.get("external").filter(|node| !matches!(&node.value, crate::yaml::Value::Scalar(s) if s.text == "false"));
+    let external = fields
+        .get("external")
+        .filter(|node| !matches!(&node.value, crate::yaml::Value::Scalar(s) if s.text == "false"));
     if let Some(node) = external {
-        r.problem(Code::StackRefused, node.pos, format!("{place} is external: {what} cannot belong to an environment"), "remove external");
+        r.problem(
+            Code::StackRefused,
+            node.pos,
+            format!("{place} is external: {what} cannot belong to an environment"),
+            "remove external",
+        );
     }
 }

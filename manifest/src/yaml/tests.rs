@@ -26,7 +26,9 @@ fn values_know_their_place() {
 
 #[test]
 fn merges_put_keys_under_the_maps_own() {
-    let tree = parse("f", &MANIFEST, "a: &a {x: 1, y: 1}\nb: &b {y: 2, z: 2}\none: {<<: *a, x: 0}\ntwo: {<<: [*a, *b]}\n").unwrap();
+    let tree =
+        parse("f", &MANIFEST, "a: &a {x: 1, y: 1}\nb: &b {y: 2, z: 2}\none: {<<: *a, x: 0}\ntwo: {<<: [*a, *b]}\n")
+            .unwrap();
     assert_eq!(text(get(get(&tree, "one"), "x")), "0");
     assert_eq!(text(get(get(&tree, "one"), "y")), "1");
     assert_eq!(text(get(get(&tree, "two"), "y")), "1");
