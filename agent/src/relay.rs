@@ -119,10 +119,7 @@ impl Config {
 /// When the kernel does not tell.
 pub fn boot_id() -> Result<String, Error> {
     let path = Path::new("/proc/sys/kernel/random/boot_id");
-    let text = fs::read_to_string(path).map_err(|source| Error::State {
-        path: path.to_owned(),
-        source,
-    })?;
+    let text = fs::read_to_string(path).map_err(|source| Error::State { path: path.to_owned(), source })?;
     Ok(text.trim().to_owned())
 }
 
@@ -191,10 +188,7 @@ pub fn main(arguments: Arguments) -> Result<(), Error> {
     let mut config = Config::new(arguments.state_dir, arguments.socket)?;
     config.ports = arguments.ports;
     let descriptors = raise_descriptors();
-    config.limits.connections = config
-        .limits
-        .connections
-        .min(descriptors.saturating_sub(OWN_DESCRIPTORS) / 2);
+    config.limits.connections = config.limits.connections.min(descriptors.saturating_sub(OWN_DESCRIPTORS) / 2);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(2)
@@ -215,19 +209,13 @@ pub fn main(arguments: Arguments) -> Result<(), Error> {
 }
 
 fn signal(kind: tokio::signal::unix::SignalKind) -> Result<tokio::signal::unix::Signal, Error> {
-    tokio::signal::unix::signal(kind).map_err(|source| Error::Process {
-        what: "cannot watch signals",
-        source,
-    })
+    tokio::signal::unix::signal(kind).map_err(|source| Error::Process { what: "cannot watch signals", source })
 }
 
 /// Raises the limit of descriptors to what the process may have, and answers it.
 fn raise_descriptors() -> u64 {
     let limit = rustix::process::getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = rustix::process::setrlimit(Resource::Nofile, raised) {
         tracing::debug!(%error, "the limit of descriptors stays as it is");
         return limit.current.unwrap_or(u64::MAX);
@@ -243,10 +231,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let dir = config.state_dir.clone();
     let socket = config.socket.clone();
     let grace = config.limits.stop_grace;
-    make_private(&dir).map_err(|source| Error::State {
-        path: dir.clone(),
-        source,
-    })?;
+    make_private(&dir).map_err(|source| Error::State { path: dir.clone(), source })?;
     let _lock = lock_dir(&dir)?;
     let relay = Relay::restore(config).await?;
     let listener = listen(&socket)?;
@@ -269,10 +254,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
 }
 
 fn listen(socket: &Path) -> Result<tokio::net::UnixListener, Error> {
-    let failed = |source| Error::Socket {
-        path: socket.to_owned(),
-        source,
-    };
+    let failed = |source| Error::Socket { path: socket.to_owned(), source };
     if let Some(parent) = socket.parent() {
         fs::create_dir_all(parent).map_err(failed)?;
     }
@@ -288,22 +270,11 @@ fn make_private(dir: &Path) -> io::Result<()> {
 /// Two relays on one table would undo each other's changes.
 fn lock_dir(dir: &Path) -> Result<File, Error> {
     let path = dir.join("relay.lock");
-    let opened = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path);
-    let file = opened.map_err(|source| Error::State {
-        path: path.clone(),
-        source,
-    })?;
+    let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = opened.map_err(|source| Error::State { path: path.clone(), source })?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Running(dir.to_owned())),
-        Err(error) => Err(Error::State {
-            path,
-            source: error.into(),
-        }),
+        Err(error) => Err(Error::State { path, source: error.into() }),
     }
 }

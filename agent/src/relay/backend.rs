@@ -33,11 +33,7 @@ pub(super) struct Backend {
 }
 
 impl Backend {
-    pub fn new(
-        release: &str,
-        endpoint: Option<SocketAddr>,
-        counters: Arc<ReleaseCounters>,
-    ) -> Arc<Self> {
+    pub fn new(release: &str, endpoint: Option<SocketAddr>, counters: Arc<ReleaseCounters>) -> Arc<Self> {
         Arc::new(Self {
             release: release.to_owned(),
             endpoint,
@@ -83,10 +79,7 @@ pub(super) struct Lease {
 impl Lease {
     pub fn new(backend: &Arc<Backend>, kind: Use) -> Self {
         backend.open.fetch_add(1, SeqCst);
-        let lease = Self {
-            backend: Arc::clone(backend),
-            kind,
-        };
+        let lease = Self { backend: Arc::clone(backend), kind };
         let (total, open) = lease.gauges();
         total.fetch_add(1, Relaxed);
         open.fetch_add(1, Relaxed);

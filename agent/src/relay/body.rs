@@ -46,20 +46,12 @@ pub(super) struct RequestBody {
 impl RequestBody {
     pub fn new(inner: Incoming, counters: Arc<ReleaseCounters>) -> Self {
         let empty = inner.is_end_stream();
-        Self {
-            inner: (!empty).then_some(inner),
-            counters,
-            done: Arc::new(AtomicBool::new(empty)),
-        }
+        Self { inner: (!empty).then_some(inner), counters, done: Arc::new(AtomicBool::new(empty)) }
     }
 
     /// A body that is empty from the start.
     pub fn empty(counters: Arc<ReleaseCounters>) -> Self {
-        Self {
-            inner: None,
-            counters,
-            done: Arc::new(AtomicBool::new(true)),
-        }
+        Self { inner: None, counters, done: Arc::new(AtomicBool::new(true)) }
     }
 
     /// Counts what is still to come for another release.
@@ -81,10 +73,7 @@ impl Body for RequestBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = &mut *self;
         let Some(inner) = this.inner.as_mut() else {
             return Poll::Ready(None);
@@ -93,9 +82,7 @@ impl Body for RequestBody {
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
         {
-            this.counters
-                .bytes_in
-                .fetch_add(u64::try_from(data.len()).unwrap_or(0), Relaxed);
+            this.counters.bytes_in.fetch_add(u64::try_from(data.len()).unwrap_or(0), Relaxed);
         }
         if frame.is_none() || (matches!(frame, Some(Ok(_))) && inner.is_end_stream()) {
             this.done.store(true, Release);
@@ -108,9 +95,7 @@ impl Body for RequestBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner
-            .as_ref()
-            .map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
+        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
     }
 }
 
@@ -137,24 +122,11 @@ pub(super) struct Passage {
 
 impl Passing {
     pub fn new(inner: Incoming, passage: Passage) -> Self {
-        let Passage {
-            lease,
-            route,
-            sender,
-            request_done,
-            connection,
-        } = passage;
+        let Passage { lease, route, sender, request_done, connection } = passage;
         connection.cut_by(Some(lease.backend.close.clone()));
         let closing = Box::pin(lease.backend.close.clone().cancelled_owned());
-        let mut passing = Self {
-            inner,
-            lease: Some(lease),
-            route,
-            sender: Some(sender),
-            request_done,
-            connection,
-            closing,
-        };
+        let mut passing =
+            Self { inner, lease: Some(lease), route, sender: Some(sender), request_done, connection, closing };
         if passing.inner.is_end_stream() {
             passing.finish();
         }
@@ -197,9 +169,7 @@ impl Passing {
             }
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
-                    counters
-                        .bytes_out
-                        .fetch_add(u64::try_from(data.len()).unwrap_or(0), Relaxed);
+                    counters.bytes_out.fetch_add(u64::try_from(data.len()).unwrap_or(0), Relaxed);
                     self.route.counters.touch();
                 }
                 if self.inner.is_end_stream() {
@@ -221,10 +191,7 @@ impl Body for ResponseBody {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Passing(passing) => passing.poll(cx),
             Self::Own(own) => {

@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::codec::{Framed, LinesCodec};
 
 use super::protocol::{
-    Answer, Confirmation, Confirmed, Drained, MAX_ANSWER_BYTES, PortRange, Refusal, Reply, Request,
-    RouteSpec, TableView,
+    Answer, Confirmation, Confirmed, Drained, MAX_ANSWER_BYTES, PortRange, Refusal, Reply, Request, RouteSpec,
+    TableView,
 };
 use super::route::lock;
 use super::stats::StatsView;
@@ -61,10 +61,7 @@ impl Client {
     /// A client of the relay at `socket`; connects with the first call.
     #[must_use]
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Self {
-            socket: socket.into().into(),
-            idle: Arc::default(),
-        }
+        Self { socket: socket.into().into(), idle: Arc::default() }
     }
 
     /// The control socket.
@@ -79,15 +76,12 @@ impl Client {
     /// See [`ClientError`].
     pub async fn call(&self, request: &Request, deadline: Duration) -> Result<Answer, ClientError> {
         let until = Instant::now() + deadline;
-        let line = serde_json::to_string(request)
-            .map_err(|error| ClientError::Protocol(error.to_string()))?;
+        let line = serde_json::to_string(request).map_err(|error| ClientError::Protocol(error.to_string()))?;
         let mut pause = FIRST_PAUSE;
         loop {
             let last = match timeout_at(until, self.attempt(&line)).await {
                 Ok(Ok(Reply::Ok(answer))) => return Ok(answer),
-                Ok(Ok(Reply::Refused(refusal)))
-                    if refusal.code == super::protocol::Code::Stopping =>
-                {
+                Ok(Ok(Reply::Refused(refusal))) if refusal.code == super::protocol::Code::Stopping => {
                     refusal.to_string()
                 }
                 Ok(Ok(Reply::Refused(refusal))) => return Err(refusal.into()),
@@ -99,11 +93,7 @@ impl Client {
             };
             if Instant::now() + pause >= until {
                 let socket = self.socket.to_path_buf();
-                return Err(ClientError::Silent {
-                    socket,
-                    deadline,
-                    last,
-                });
+                return Err(ClientError::Silent { socket, deadline, last });
             }
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -114,10 +104,9 @@ impl Client {
         let kept = lock(&self.idle).pop();
         let mut lines = match kept {
             Some(lines) => lines,
-            None => Framed::new(
-                UnixStream::connect(&self.socket).await?,
-                LinesCodec::new_with_max_length(MAX_ANSWER_BYTES),
-            ),
+            None => {
+                Framed::new(UnixStream::connect(&self.socket).await?, LinesCodec::new_with_max_length(MAX_ANSWER_BYTES))
+            }
         };
         lines.send(line).await.map_err(io::Error::other)?;
         let text = match lines.next().await {
@@ -151,18 +140,9 @@ impl Client {
     ///
     /// # Errors
     /// `E_STALE_GENERATION`, `E_PORT_TAKEN`, `E_TABLE_WRITE`.
-    pub async fn remove_route(
-        &self,
-        port: u16,
-        key: &str,
-        generation: u64,
-    ) -> Result<(), ClientError> {
+    pub async fn remove_route(&self, port: u16, key: &str, generation: u64) -> Result<(), ClientError> {
         let key = key.to_owned();
-        let request = Request::RemoveRoute {
-            port,
-            key,
-            generation,
-        };
+        let request = Request::RemoveRoute { port, key, generation };
         match self.call(&request, DEADLINE * 2).await? {
             Answer::Done => Ok(()),
             other => Err(unfit(&other)),
@@ -173,17 +153,9 @@ impl Client {
     ///
     /// # Errors
     /// `E_NO_FREE_PORT`, `E_INVALID`, `E_LIMIT`, `E_TABLE_WRITE`.
-    pub async fn allocate_port(
-        &self,
-        key: &str,
-        bind: IpAddr,
-        range: Option<PortRange>,
-    ) -> Result<u16, ClientError> {
+    pub async fn allocate_port(&self, key: &str, bind: IpAddr, range: Option<PortRange>) -> Result<u16, ClientError> {
         let key = key.to_owned();
-        match self
-            .call(&Request::AllocatePort { key, bind, range }, DEADLINE)
-            .await?
-        {
+        match self.call(&Request::AllocatePort { key, bind, range }, DEADLINE).await? {
             Answer::Port(port) => Ok(port),
             other => Err(unfit(&other)),
         }
@@ -202,16 +174,9 @@ impl Client {
     ///
     /// # Errors
     /// `E_BOOT_ID`, `E_INVALID`, `E_TABLE_WRITE`.
-    pub async fn confirm(
-        &self,
-        boot_id: &str,
-        entries: Vec<Confirmation>,
-    ) -> Result<Vec<Confirmed>, ClientError> {
+    pub async fn confirm(&self, boot_id: &str, entries: Vec<Confirmation>) -> Result<Vec<Confirmed>, ClientError> {
         let boot_id = boot_id.to_owned();
-        match self
-            .call(&Request::Confirm { boot_id, entries }, DEADLINE)
-            .await?
-        {
+        match self.call(&Request::Confirm { boot_id, entries }, DEADLINE).await? {
             Answer::Confirmed(results) => Ok(results),
             other => Err(unfit(&other)),
         }
@@ -221,12 +186,7 @@ impl Client {
     ///
     /// # Errors
     /// `E_RELEASE_CURRENT`, `E_ROUTE_UNKNOWN`, `E_INVALID`.
-    pub async fn drain(
-        &self,
-        port: u16,
-        release: &str,
-        deadline: Duration,
-    ) -> Result<Drained, ClientError> {
+    pub async fn drain(&self, port: u16, release: &str, deadline: Duration) -> Result<Drained, ClientError> {
         let request = Request::Drain {
             port,
             release: release.to_owned(),

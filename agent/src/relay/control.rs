@@ -87,8 +87,5 @@ async fn answer(relay: &Relay, line: &str) -> Reply {
 }
 
 fn invalid(error: &dyn std::fmt::Display) -> Reply {
-    Reply::Refused(Refusal::new(
-        Code::Invalid,
-        format!("the request is not understood: {error}"),
-    ))
+    Reply::Refused(Refusal::new(Code::Invalid, format!("the request is not understood: {error}")))
 }

@@ -44,10 +44,7 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 let aside = free_name(dir)?;
                 fs::rename(&path, &aside)?;
-                (
-                    Table::default(),
-                    Some(format!("{error}; it was moved to {}", aside.display())),
-                )
+                (Table::default(), Some(format!("{error}; it was moved to {}", aside.display())))
             }
             Err(error) => return Err(error),
         };
@@ -84,16 +81,11 @@ fn corrupt(text: impl Into<String>) -> io::Error {
 
 fn read(path: &Path) -> io::Result<Table> {
     let mut bytes = Vec::new();
-    File::open(path)?
-        .take(MAX_FILE_BYTES + 1)
-        .read_to_end(&mut bytes)?;
+    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_FILE_BYTES {
         return Err(corrupt("the table is too large"));
     }
-    let end = bytes
-        .iter()
-        .position(|byte| *byte == b'\n')
-        .ok_or_else(|| corrupt("the table has no header"))?;
+    let end = bytes.iter().position(|byte| *byte == b'\n').ok_or_else(|| corrupt("the table has no header"))?;
     let (head, body) = (&bytes[..end], &bytes[end + 1..]);
     let header: Header = serde_json::from_slice(head)
         .map_err(|error| corrupt(format!("the table's header is not readable: {error}")))?;
@@ -106,28 +98,18 @@ fn read(path: &Path) -> io::Result<Table> {
     if header.sha256 != checksum(body) {
         return Err(corrupt("the table's checksum does not fit"));
     }
-    serde_json::from_slice(body)
-        .map_err(|error| corrupt(format!("the table is not readable: {error}")))
+    serde_json::from_slice(body).map_err(|error| corrupt(format!("the table is not readable: {error}")))
 }
 
 /// Writes beside, syncs, renames, syncs the folder: after a crash the file is the old or the new one.
 fn write(path: &Path, table: &Table) -> io::Result<()> {
     let body = serde_json::to_vec(table)?;
-    let header = Header {
-        format: FORMAT.to_owned(),
-        version: VERSION,
-        sha256: checksum(&body),
-    };
+    let header = Header { format: FORMAT.to_owned(), version: VERSION, sha256: checksum(&body) };
     let mut bytes = serde_json::to_vec(&header)?;
     bytes.push(b'\n');
     bytes.extend_from_slice(&body);
     let beside = path.with_extension("json.new");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&beside)?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
     file.write_all(&bytes)?;
     file.sync_all()?;
     drop(file);
@@ -177,10 +159,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let mut store = Store::open(dir.path()).expect("an empty folder");
         let next = table();
-        store
-            .replace(next.clone())
-            .await
-            .expect("a writable folder");
+        store.replace(next.clone()).await.expect("a writable folder");
         let again = Store::open(dir.path()).expect("readable");
         assert_eq!((again.table, again.lost), (next, None));
 
@@ -190,27 +169,12 @@ mod tests {
         let last = flipped.len() - 2;
         flipped[last] ^= 1;
         let cut = whole[..whole.len() / 2].to_vec();
-        for (number, bad) in [
-            flipped,
-            cut,
-            Vec::new(),
-            b"{}\n{}".to_vec(),
-            vec![0xff; 100],
-        ]
-        .into_iter()
-        .enumerate()
-        {
+        for (number, bad) in [flipped, cut, Vec::new(), b"{}\n{}".to_vec(), vec![0xff; 100]].into_iter().enumerate() {
             fs::write(&path, &bad).expect("writable");
             let lost = Store::open(dir.path()).expect("moved aside");
             assert_eq!(lost.table, Table::default());
-            let aside = dir
-                .path()
-                .join(format!("table.json.unreadable-{}", number + 1));
-            assert!(
-                lost.lost
-                    .expect("reported")
-                    .contains(&aside.display().to_string())
-            );
+            let aside = dir.path().join(format!("table.json.unreadable-{}", number + 1));
+            assert!(lost.lost.expect("reported").contains(&aside.display().to_string()));
             assert_eq!(fs::read(aside).expect("kept"), bad);
         }
     }

@@ -28,10 +28,7 @@ pub(super) struct Answered {
 /// Why there is no answer.
 pub(super) enum Failed {
     /// Nothing was sent: the request may go elsewhere.
-    NotReached {
-        request: Box<Request<RequestBody>>,
-        error: ConnectError,
-    },
+    NotReached { request: Box<Request<RequestBody>>, error: ConnectError },
     /// The endpoint may have seen the request.
     Broken(hyper::Error),
 }
@@ -42,10 +39,7 @@ impl fmt::Display for Failed {
             Self::NotReached { error, .. } => {
                 write!(f, "the service could not be reached: {error}")
             }
-            Self::Broken(error) => write!(
-                f,
-                "the service ended the connection before its answer: {error}"
-            ),
+            Self::Broken(error) => write!(f, "the service ended the connection before its answer: {error}"),
         }
     }
 }
@@ -65,11 +59,7 @@ pub(super) async fn forward(
         let request_done = request.body().done();
         match sender.try_send_request(request).await {
             Ok(response) => {
-                return Ok(Answered {
-                    response,
-                    sender,
-                    request_done,
-                });
+                return Ok(Answered { response, sender, request_done });
             }
             Err(mut error) => match (error.take_message(), copy) {
                 (Some(unsent), _) => request = unsent,
@@ -110,20 +100,13 @@ async fn forward_fresh(
         let mut sender = match open(backend, limits).await {
             Ok(sender) => sender,
             Err(error) => {
-                return Err(Failed::NotReached {
-                    request: Box::new(request),
-                    error,
-                });
+                return Err(Failed::NotReached { request: Box::new(request), error });
             }
         };
         let request_done = request.body().done();
         match sender.try_send_request(request).await {
             Ok(response) => {
-                return Ok(Answered {
-                    response,
-                    sender,
-                    request_done,
-                });
+                return Ok(Answered { response, sender, request_done });
             }
             Err(mut error) => match error.take_message() {
                 Some(unsent) if tries < FRESH_TRIES => request = unsent,
@@ -142,8 +125,7 @@ async fn open(backend: &Backend, limits: &Limits) -> Result<Sender, ConnectError
         .max_headers(MAX_HEADERS)
         .handshake(TokioIo::new(stream))
         .await;
-    let (sender, connection) =
-        handshake.map_err(|error| ConnectError::Io(std::io::Error::other(error)))?;
+    let (sender, connection) = handshake.map_err(|error| ConnectError::Io(std::io::Error::other(error)))?;
     tokio::spawn(async move {
         if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%error, "connection to an endpoint ended");

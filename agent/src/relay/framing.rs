@@ -40,14 +40,7 @@ struct Follower {
 
 impl Follower {
     fn new() -> Self {
-        Self {
-            state: State::Head,
-            line: Vec::new(),
-            started: false,
-            length: None,
-            coded: false,
-            requests: 0,
-        }
+        Self { state: State::Head, line: Vec::new(), started: false, length: None, coded: false, requests: 0 }
     }
 
     /// Takes bytes in order; answers the number (from 0) of a request with two lengths.
@@ -59,20 +52,12 @@ impl Follower {
                 State::Body(left) => {
                     let (rest, left) = skip(bytes, left);
                     bytes = rest;
-                    self.state = if left == 0 {
-                        State::Head
-                    } else {
-                        State::Body(left)
-                    };
+                    self.state = if left == 0 { State::Head } else { State::Body(left) };
                 }
                 State::Chunk(left) => {
                     let (rest, left) = skip(bytes, left);
                     bytes = rest;
-                    self.state = if left == 0 {
-                        State::ChunkSize
-                    } else {
-                        State::Chunk(left)
-                    };
+                    self.state = if left == 0 { State::ChunkSize } else { State::Chunk(left) };
                 }
                 State::Head | State::ChunkSize | State::Trailers => {
                     match bytes.iter().position(|byte| *byte == b'\n') {
@@ -127,9 +112,7 @@ impl Follower {
         if name.eq_ignore_ascii_case(b"transfer-encoding") {
             self.coded = true;
         } else if name.eq_ignore_ascii_case(b"content-length") {
-            let number = std::str::from_utf8(value)
-                .ok()
-                .and_then(|text| text.parse().ok());
+            let number = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
             self.length = Some(number.unwrap_or(0));
         }
     }
@@ -150,14 +133,8 @@ impl Follower {
     }
 
     fn chunk(&mut self, line: &[u8]) {
-        let digits = line
-            .split(|byte| *byte == b';')
-            .next()
-            .unwrap_or_default()
-            .trim_ascii();
-        let size = std::str::from_utf8(digits)
-            .ok()
-            .and_then(|text| u64::from_str_radix(text, 16).ok());
+        let digits = line.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        let size = std::str::from_utf8(digits).ok().and_then(|text| u64::from_str_radix(text, 16).ok());
         match size {
             Some(0) => self.state = State::Trailers,
             // The chunk and the line end behind it.
@@ -186,10 +163,7 @@ struct Shared {
 
 impl Verdict {
     fn new() -> Self {
-        Self(Arc::new(Shared {
-            refused: AtomicU64::new(u64::MAX),
-            cut: Mutex::new(None),
-        }))
+        Self(Arc::new(Shared { refused: AtomicU64::new(u64::MAX), cut: Mutex::new(None) }))
     }
 
     /// Whether the request with this number, from 0, has two lengths.
@@ -221,32 +195,20 @@ pub(super) struct Watched<T> {
 impl<T> Watched<T> {
     pub fn new(inner: T) -> (Self, Verdict) {
         let verdict = Verdict::new();
-        let watched = Self {
-            inner,
-            follower: Follower::new(),
-            verdict: verdict.clone(),
-        };
+        let watched = Self { inner, follower: Follower::new(), verdict: verdict.clone() };
         (watched, verdict)
     }
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
         let fresh = buf.filled().get(before..).unwrap_or_default();
         if let Some(number) = this.follower.feed(fresh) {
             // The first one counts: the connection ends there.
-            let _ = this
-                .verdict
-                .0
-                .refused
-                .compare_exchange(u64::MAX, number, Relaxed, Relaxed);
+            let _ = this.verdict.0.refused.compare_exchange(u64::MAX, number, Relaxed, Relaxed);
             this.follower.give_up();
         }
         Poll::Ready(Ok(()))
@@ -254,11 +216,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
 }
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.verdict.check_cut()?;
         Pin::new(&mut self.inner).poll_write(cx, buf)
     }
@@ -290,8 +248,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
 mod tests {
     use super::*;
 
-    const BAD: &[u8] =
-        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\ncontent-length: 3\r\n\r\n";
+    const BAD: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\ncontent-length: 3\r\n\r\n";
 
     fn whole_and_bytewise(input: &[u8]) -> Option<u64> {
         let whole = Follower::new().feed(input);
@@ -307,15 +264,13 @@ mod tests {
     #[test]
     fn both_lengths_are_found_in_either_order() {
         assert_eq!(whole_and_bytewise(BAD), Some(0));
-        let other =
-            b"POST / HTTP/1.1\r\nContent-Length: 3\r\nX: y\r\ntransfer-encoding: chunked\r\n\r\n";
+        let other = b"POST / HTTP/1.1\r\nContent-Length: 3\r\nX: y\r\ntransfer-encoding: chunked\r\n\r\n";
         assert_eq!(whole_and_bytewise(other), Some(0));
     }
 
     #[test]
     fn bodies_are_not_taken_for_heads() {
-        let mut input =
-            format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n", BAD.len()).into_bytes();
+        let mut input = format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n", BAD.len()).into_bytes();
         input.extend_from_slice(BAD);
         input.extend_from_slice(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n");
         input.extend_from_slice(format!("{:x};ext=1\r\n", BAD.len()).as_bytes());
@@ -330,10 +285,7 @@ mod tests {
     fn what_is_not_http_is_left_alone() {
         let mut follower = Follower::new();
         assert_eq!(follower.feed(&vec![b'x'; LONGEST_LINE + 1]), None);
-        assert_eq!(
-            (follower.state, follower.line.capacity()),
-            (State::Opaque, 0)
-        );
+        assert_eq!((follower.state, follower.line.capacity()), (State::Opaque, 0));
         assert_eq!(follower.feed(BAD), None);
     }
 }

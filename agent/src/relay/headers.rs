@@ -2,9 +2,7 @@
 
 use std::net::IpAddr;
 
-use hyper::header::{
-    CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
-};
+use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
 use hyper::http::uri::{PathAndQuery, Uri};
 use hyper::{Method, Version};
 
@@ -41,22 +39,13 @@ impl BadRequest {
 }
 
 /// Checks what hyper leaves to its users.
-pub(super) fn check(
-    method: &Method,
-    version: Version,
-    uri: &Uri,
-    headers: &HeaderMap,
-) -> Result<(), BadRequest> {
+pub(super) fn check(method: &Method, version: Version, uri: &Uri, headers: &HeaderMap) -> Result<(), BadRequest> {
     if method == Method::CONNECT {
         return Err(BadRequest::Method);
     }
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next()
-        && (codings.next().is_some()
-            || !coding
-                .as_bytes()
-                .trim_ascii()
-                .eq_ignore_ascii_case(b"chunked"))
+        && (codings.next().is_some() || !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"))
     {
         return Err(BadRequest::Framing);
     }
@@ -70,27 +59,18 @@ pub(super) fn check(
 
 /// The protocol a client asks to change to; never `h2c`, which would carry requests past the relay.
 pub(super) fn wanted_upgrade(version: Version, headers: &HeaderMap) -> Option<HeaderValue> {
-    if version != Version::HTTP_11
-        || !names(headers).any(|name| name.eq_ignore_ascii_case("upgrade"))
-    {
+    if version != Version::HTTP_11 || !names(headers).any(|name| name.eq_ignore_ascii_case("upgrade")) {
         return None;
     }
     let mut wanted = headers.get_all(UPGRADE).iter();
     let protocol = wanted.next()?;
-    let h2c = protocol
-        .as_bytes()
-        .to_ascii_lowercase()
-        .windows(3)
-        .any(|part| part == b"h2c");
+    let h2c = protocol.as_bytes().to_ascii_lowercase().windows(3).any(|part| part == b"h2c");
     (wanted.next().is_none() && !h2c).then(|| protocol.clone())
 }
 
 /// The tokens of all `Connection` headers.
 fn names(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let values = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
+    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).map(str::trim)
 }
 
@@ -99,17 +79,9 @@ pub(super) fn strip(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = names(headers)
         .filter_map(|name| HeaderName::try_from(name).ok())
         // These carry meaning end to end whatever a client says about them.
-        .filter(|name| {
-            !matches!(
-                name.as_str(),
-                "host" | "content-length" | "authorization" | "cookie"
-            )
-        })
+        .filter(|name| !matches!(name.as_str(), "host" | "content-length" | "authorization" | "cookie"))
         .collect();
-    let trailers = headers
-        .get_all(TE)
-        .iter()
-        .any(|value| value.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    let trailers = headers.get_all(TE).iter().any(|value| value.as_bytes().eq_ignore_ascii_case(b"trailers"));
     for name in named.iter().chain(&HOP_BY_HOP) {
         headers.remove(name);
     }
@@ -145,10 +117,7 @@ pub(super) fn to_origin(uri: &mut Uri, headers: &mut HeaderMap) {
         if let Ok(host) = HeaderValue::from_str(host) {
             headers.insert(HOST, host);
         }
-        let path = uri
-            .path_and_query()
-            .cloned()
-            .unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         *uri = Uri::from(path);
     }
 }
@@ -166,39 +135,20 @@ mod tests {
     }
 
     fn checked(method: &Method, pairs: &[(&'static str, &'static str)]) -> Result<(), BadRequest> {
-        check(
-            method,
-            Version::HTTP_11,
-            &Uri::from_static("/"),
-            &map(pairs),
-        )
+        check(method, Version::HTTP_11, &Uri::from_static("/"), &map(pairs))
     }
 
     #[test]
     fn ambiguous_requests_are_refused() {
         assert_eq!(checked(&Method::GET, &[("host", "a")]), Ok(()));
         assert_eq!(checked(&Method::GET, &[]), Err(BadRequest::Host));
-        assert_eq!(
-            checked(&Method::GET, &[("host", "a"), ("host", "b")]),
-            Err(BadRequest::Host)
-        );
-        assert_eq!(
-            checked(&Method::CONNECT, &[("host", "a")]),
-            Err(BadRequest::Method)
-        );
+        assert_eq!(checked(&Method::GET, &[("host", "a"), ("host", "b")]), Err(BadRequest::Host));
+        assert_eq!(checked(&Method::CONNECT, &[("host", "a")]), Err(BadRequest::Method));
         for coding in ["gzip, chunked", "identity", "chunked, chunked", "xchunked"] {
             let pairs = [("host", "a"), ("transfer-encoding", coding)];
-            assert_eq!(
-                checked(&Method::POST, &pairs),
-                Err(BadRequest::Framing),
-                "{coding}"
-            );
+            assert_eq!(checked(&Method::POST, &pairs), Err(BadRequest::Framing), "{coding}");
         }
-        let twice = [
-            ("host", "a"),
-            ("transfer-encoding", "chunked"),
-            ("transfer-encoding", "chunked"),
-        ];
+        let twice = [("host", "a"), ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")];
         assert_eq!(checked(&Method::POST, &twice), Err(BadRequest::Framing));
     }
 
@@ -222,13 +172,7 @@ mod tests {
     #[test]
     fn an_upgrade_needs_both_headers_and_is_never_h2c() {
         let asked = |pairs| wanted_upgrade(Version::HTTP_11, &map(pairs));
-        assert!(
-            asked(&[
-                ("connection", "keep-alive, Upgrade"),
-                ("upgrade", "websocket")
-            ])
-            .is_some()
-        );
+        assert!(asked(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]).is_some());
         assert!(asked(&[("upgrade", "websocket")]).is_none());
         assert!(asked(&[("connection", "upgrade")]).is_none());
         assert!(asked(&[("connection", "upgrade"), ("upgrade", "websocket, H2C")]).is_none());
@@ -238,10 +182,7 @@ mod tests {
 
     #[test]
     fn the_client_is_added_behind_earlier_proxies() {
-        let mut headers = map(&[
-            ("x-forwarded-for", "1.1.1.1"),
-            ("x-forwarded-for", "2.2.2.2"),
-        ]);
+        let mut headers = map(&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "2.2.2.2")]);
         add_client(&mut headers, IpAddr::from([127, 0, 0, 1]));
         assert_eq!(headers["x-forwarded-for"], "1.1.1.1, 2.2.2.2, 127.0.0.1");
         assert_eq!(headers.get_all("x-forwarded-for").iter().count(), 1);

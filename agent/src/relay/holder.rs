@@ -38,9 +38,7 @@ fn listening_inode(table: &str, port: u16) -> Option<u64> {
 
 fn has_descriptor(process: &Path, wanted: &str) -> bool {
     fs::read_dir(process.join("fd")).is_ok_and(|descriptors| {
-        descriptors
-            .flatten()
-            .any(|one| fs::read_link(one.path()).is_ok_and(|target| target.as_os_str() == wanted))
+        descriptors.flatten().any(|one| fs::read_link(one.path()).is_ok_and(|target| target.as_os_str() == wanted))
     })
 }
 
@@ -59,13 +57,7 @@ mod tests {
     #[test]
     fn an_odd_table_has_no_listener() {
         assert_eq!(listening_inode("", 80), None);
-        assert_eq!(
-            listening_inode("head\n0: x\n1: 0100007F:0050 00:0 01 a b c d e 77\n", 80),
-            None
-        );
-        assert_eq!(
-            listening_inode("head\n1: 0100007F:0050 00:0 0A a b c d e 77\n", 80),
-            Some(77)
-        );
+        assert_eq!(listening_inode("head\n0: x\n1: 0100007F:0050 00:0 01 a b c d e 77\n", 80), None);
+        assert_eq!(listening_inode("head\n1: 0100007F:0050 00:0 0A a b c d e 77\n", 80), Some(77));
     }
 }

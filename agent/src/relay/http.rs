@@ -44,20 +44,9 @@ struct Client {
 }
 
 /// Serves one client connection to its end; tunnels go on in `tasks`.
-pub(super) async fn serve(
-    route: Arc<Route>,
-    stream: TcpStream,
-    address: IpAddr,
-    tasks: TaskTracker,
-) {
+pub(super) async fn serve(route: Arc<Route>, stream: TcpStream, address: IpAddr, tasks: TaskTracker) {
     let (watched, verdict) = Watched::new(stream);
-    let client = Arc::new(Client {
-        route: Arc::clone(&route),
-        address,
-        verdict,
-        requests: AtomicU64::new(0),
-        tasks,
-    });
+    let client = Arc::new(Client { route: Arc::clone(&route), address, verdict, requests: AtomicU64::new(0), tasks });
     let service = service_fn(move |request| {
         let client = Arc::clone(&client);
         async move { Ok::<_, Infallible>(answer(&client, request).await) }
@@ -115,12 +104,7 @@ fn check(client: &Client, number: u64, request: &Request<Incoming>) -> Result<()
     if client.verdict.refuses(number) {
         return Err(BadRequest::Framing);
     }
-    headers::check(
-        request.method(),
-        request.version(),
-        request.uri(),
-        request.headers(),
-    )
+    headers::check(request.method(), request.version(), request.uri(), request.headers())
 }
 
 /// A wish to change the protocol, and the client's side of it.
@@ -129,11 +113,7 @@ struct Upgrade {
     client: OnUpgrade,
 }
 
-fn prepare(
-    client: &Client,
-    lease: &Lease,
-    mut request: Request<Incoming>,
-) -> (Request<RequestBody>, Option<Upgrade>) {
+fn prepare(client: &Client, lease: &Lease, mut request: Request<Incoming>) -> (Request<RequestBody>, Option<Upgrade>) {
     let wanted = headers::wanted_upgrade(request.version(), request.headers());
     // Taken in any case: it must not travel to the endpoint's connection.
     let on_upgrade = hyper::upgrade::on(&mut request);
@@ -150,10 +130,7 @@ fn prepare(
     parts.version = Version::HTTP_11;
     let upgrade = wanted.map(|protocol| {
         headers::set_upgrade(&mut parts.headers, protocol.clone());
-        Upgrade {
-            protocol,
-            client: on_upgrade,
-        }
+        Upgrade { protocol, client: on_upgrade }
     });
     let body = RequestBody::new(body, Arc::clone(&lease.backend.counters));
     (Request::from_parts(parts, body), upgrade)
@@ -191,45 +168,25 @@ async fn relay(
                     Err(reason) => return (not_led(reason), counters),
                 };
                 outbound = *request;
-                outbound
-                    .body_mut()
-                    .count_for(Arc::clone(&lease.backend.counters));
+                outbound.body_mut().count_for(Arc::clone(&lease.backend.counters));
             }
             failed => return (bad_gateway(&failed), counters),
         }
     }
 }
 
-fn pass(
-    client: &Client,
-    lease: Lease,
-    answered: Answered,
-    upgrade: Option<Upgrade>,
-) -> Response<ResponseBody> {
-    let Answered {
-        mut response,
-        sender,
-        request_done,
-    } = answered;
+fn pass(client: &Client, lease: Lease, answered: Answered, upgrade: Option<Upgrade>) -> Response<ResponseBody> {
+    let Answered { mut response, sender, request_done } = answered;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return match upgrade {
             Some(upgrade) => switch_protocols(client, lease, response, upgrade),
-            None => own(
-                StatusCode::BAD_GATEWAY,
-                "E_UPSTREAM_FAILED",
-                "the endpoint changed the protocol unasked",
-            ),
+            None => own(StatusCode::BAD_GATEWAY, "E_UPSTREAM_FAILED", "the endpoint changed the protocol unasked"),
         };
     }
     headers::strip(response.headers_mut());
     *response.version_mut() = Version::HTTP_11;
-    let passage = Passage {
-        lease,
-        route: Arc::clone(&client.route),
-        sender,
-        request_done,
-        connection: client.verdict.clone(),
-    };
+    let passage =
+        Passage { lease, route: Arc::clone(&client.route), sender, request_done, connection: client.verdict.clone() };
     response.map(|body| ResponseBody::Passing(Box::new(Passing::new(body, passage))))
 }
 
@@ -240,11 +197,7 @@ fn switch_protocols(
     upgrade: Upgrade,
 ) -> Response<ResponseBody> {
     let server = hyper::upgrade::on(&mut response);
-    let protocol = response
-        .headers()
-        .get(hyper::header::UPGRADE)
-        .cloned()
-        .unwrap_or(upgrade.protocol);
+    let protocol = response.headers().get(hyper::header::UPGRADE).cloned().unwrap_or(upgrade.protocol);
     let websocket = protocol.as_bytes().eq_ignore_ascii_case(b"websocket");
     let lease = lease.upgrade();
     let route = Arc::clone(&client.route);
@@ -271,17 +224,12 @@ fn bad_gateway(failed: &Failed) -> Response<ResponseBody> {
 fn not_led(reason: NotLed) -> Response<ResponseBody> {
     let (code, message) = match reason {
         NotLed::TooLong => ("E_HELD_TOO_LONG", "the service did not come up in time"),
-        NotLed::TooMany => (
-            "E_HELD_TOO_MANY",
-            "too many requests wait for the service to come up",
-        ),
+        NotLed::TooMany => ("E_HELD_TOO_MANY", "too many requests wait for the service to come up"),
         NotLed::Stopping => ("E_RELAY_STOPPING", "the relay is being stopped"),
         NotLed::Removed => ("E_ROUTE_REMOVED", "nothing is published here any more"),
     };
     let mut response = own(StatusCode::SERVICE_UNAVAILABLE, code, message);
-    response
-        .headers_mut()
-        .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     response
 }
 
@@ -291,9 +239,7 @@ fn refuse(bad: BadRequest) -> Response<ResponseBody> {
         BadRequest::Host | BadRequest::Framing => (StatusCode::BAD_REQUEST, "E_BAD_REQUEST"),
     };
     let mut response = own(status, code, bad.message());
-    response
-        .headers_mut()
-        .insert(CONNECTION, HeaderValue::from_static("close"));
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
 
@@ -302,8 +248,6 @@ fn own(status: StatusCode, code: &str, message: &str) -> Response<ResponseBody> 
     let text = serde_json::json!({ "code": code, "message": message }).to_string();
     let mut response = Response::new(ResponseBody::Own(Full::new(Bytes::from(text + "\n"))));
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

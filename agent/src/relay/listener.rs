@@ -24,11 +24,7 @@ const RETRY: Duration = Duration::from_millis(250);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 fn socket(bind: IpAddr) -> io::Result<TcpSocket> {
-    if bind.is_ipv4() {
-        TcpSocket::new_v4()
-    } else {
-        TcpSocket::new_v6()
-    }
+    if bind.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }
 }
 
 /// Binds without listening: clients are refused, and nobody else gets the port.
@@ -57,11 +53,7 @@ pub(super) fn reserve_fresh(bind: IpAddr, port: u16) -> io::Result<TcpSocket> {
 }
 
 /// Listens on a reserved or fresh socket.
-pub(super) fn listen(
-    reserved: Option<TcpSocket>,
-    bind: IpAddr,
-    port: u16,
-) -> io::Result<TcpListener> {
+pub(super) fn listen(reserved: Option<TcpSocket>, bind: IpAddr, port: u16) -> io::Result<TcpListener> {
     let address = SocketAddr::new(bind, port);
     if let Some(reserved) = reserved
         && reserved.local_addr().is_ok_and(|bound| bound == address)
@@ -79,20 +71,11 @@ pub(super) fn listen(
 /// What a failed listen means for the one who asked.
 pub(super) async fn refusal(bind: IpAddr, port: u16, error: io::Error) -> Refusal {
     if error.kind() != io::ErrorKind::AddrInUse {
-        return Refusal::new(
-            Code::Listen,
-            format!("cannot listen on {}: {error}", SocketAddr::new(bind, port)),
-        );
+        return Refusal::new(Code::Listen, format!("cannot listen on {}: {error}", SocketAddr::new(bind, port)));
     }
-    let found = tokio::task::spawn_blocking(move || holder::of_port(port))
-        .await
-        .ok()
-        .flatten();
+    let found = tokio::task::spawn_blocking(move || holder::of_port(port)).await.ok().flatten();
     let by = found.unwrap_or_else(|| "another process".to_owned());
-    Refusal::new(
-        Code::PortTaken,
-        format!("port {port} on {bind} is taken by {by}; choose another port or end it"),
-    )
+    Refusal::new(Code::PortTaken, format!("port {port} on {bind} is taken by {by}; choose another port or end it"))
 }
 
 /// A running accept loop.
@@ -105,12 +88,7 @@ pub(super) struct Listening {
 
 impl Listening {
     /// Accepts for `route`; without a listener, keeps trying to get one.
-    pub fn start(
-        route: Arc<Route>,
-        bind: IpAddr,
-        listener: Option<TcpListener>,
-        tasks: TaskTracker,
-    ) -> Self {
+    pub fn start(route: Arc<Route>, bind: IpAddr, listener: Option<TcpListener>, tasks: TaskTracker) -> Self {
         let stop = route.stopping.child_token();
         let stopped = stop.clone();
         let task = tokio::spawn(async move {
@@ -144,9 +122,7 @@ async fn listen_at_last(route: &Route, bind: IpAddr) -> TcpListener {
     loop {
         match listen(None, bind, route.port) {
             Ok(listener) => return listener,
-            Err(error) => {
-                route.set_listening(Err(refusal(bind, route.port, error).await.to_string()))
-            }
+            Err(error) => route.set_listening(Err(refusal(bind, route.port, error).await.to_string())),
         }
         tokio::time::sleep(RETRY).await;
     }

@@ -39,10 +39,7 @@ pub(super) struct Pool(Mutex<State>);
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = lock(&self.0);
-        f.debug_struct("Pool")
-            .field("idle", &state.idle.len())
-            .field("closed", &state.closed)
-            .finish()
+        f.debug_struct("Pool").field("idle", &state.idle.len()).field("closed", &state.closed).finish()
     }
 }
 
@@ -61,9 +58,7 @@ impl Pool {
 
     fn pop(&self, longest: Duration) -> Option<Idle> {
         let mut state = lock(&self.0);
-        state
-            .idle
-            .retain(|idle| idle.since.elapsed() < IDLE_SAFE && !idle.sender.is_closed());
+        state.idle.retain(|idle| idle.since.elapsed() < IDLE_SAFE && !idle.sender.is_closed());
         let youngest = state.idle.pop()?;
         if youngest.since.elapsed() < longest {
             return Some(youngest);
@@ -81,10 +76,7 @@ impl Pool {
         if state.idle.len() >= MOST {
             state.idle.remove(0);
         }
-        state.idle.push(Idle {
-            sender,
-            since: Instant::now(),
-        });
+        state.idle.push(Idle { sender, since: Instant::now() });
     }
 
     /// Drops all connections, and those still to come.
@@ -99,8 +91,6 @@ impl Pool {
 
     /// Drops connections that have been idle for too long to be used.
     pub fn sweep(&self) {
-        lock(&self.0)
-            .idle
-            .retain(|idle| idle.since.elapsed() < IDLE_SAFE && !idle.sender.is_closed());
+        lock(&self.0).idle.retain(|idle| idle.since.elapsed() < IDLE_SAFE && !idle.sender.is_closed());
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use sha2::{Digest, Sha256};
 use tokio::net::{TcpListener, TcpSocket};
 
 use super::listener::{self, Listening};
@@ -11,19 +12,24 @@ use super::state::{Changing, Relay};
 use super::table::{Change, MAX_ROUTES, Table, check_name, full};
 
 impl Relay {
-    pub async fn allocate(
-        &self,
-        key: String,
-        bind: IpAddr,
-        range: Option<PortRange>,
-    ) -> Result<u16, Refusal> {
+    /// Where the search for `key`'s port begins: spread, because several relays may share a machine, and one that is
+    /// being started again must not find its ports given to the next who asked.
+    fn start(&self, key: &str, range: PortRange) -> u16 {
+        let mut digest = Sha256::new();
+        digest.update(self.config.state_dir.as_os_str().as_encoded_bytes());
+        digest.update([0]);
+        digest.update(key);
+        let hash = digest.finalize();
+        let size = u32::from(range.last - range.first) + 1;
+        let offset = u32::from(u16::from_be_bytes([hash[0], hash[1]])) % size;
+        u16::try_from(u32::from(range.first) + offset).unwrap_or(range.first)
+    }
+
+    pub async fn allocate(&self, key: String, bind: IpAddr, range: Option<PortRange>) -> Result<u16, Refusal> {
         check_name("key", &key)?;
         let range = range.unwrap_or(self.config.ports);
         if !range.is_valid() {
-            return Err(Refusal::new(
-                Code::Invalid,
-                "the port range is empty or starts at 0",
-            ));
+            return Err(Refusal::new(Code::Invalid, "the port range is empty or starts at 0"));
         }
         let mut changing = self.changing.lock().await;
         if let Some(port) = changing.store.table.reservations.get(&key) {
@@ -32,7 +38,8 @@ impl Relay {
         if changing.store.table.reservations.len() >= MAX_ROUTES {
             return Err(full("automatic ports"));
         }
-        let (port, socket) = find_port(&changing.store.table, &key, bind, range)?;
+        let order = Order { range, start: self.start(&key, range) };
+        let (port, socket) = find_port(&changing.store.table, &key, bind, order)?;
         let mut next = changing.store.table.clone();
         next.reservations.insert(key, port);
         changing.store.replace(next).await?;
@@ -56,12 +63,7 @@ impl Relay {
     }
 
     /// Moves a port to another address; on failure it listens on the old one as before.
-    pub async fn rebind(
-        &self,
-        changing: &mut Changing,
-        port: u16,
-        bind: IpAddr,
-    ) -> Result<TcpListener, Refusal> {
+    pub async fn rebind(&self, changing: &mut Changing, port: u16, bind: IpAddr) -> Result<TcpListener, Refusal> {
         // An address this machine does not have is refused without touching the old one.
         if let Err(error) = listener::reserve_fresh(bind, 0) {
             return Err(listener::refusal(bind, port, error).await);
@@ -95,13 +97,7 @@ impl Relay {
         match change {
             Change::New => self.reserve_again(changing, port),
             Change::Rebind => {
-                if let Some(bind) = changing
-                    .store
-                    .table
-                    .entries
-                    .get(&port)
-                    .map(|entry| entry.route.bind)
-                {
+                if let Some(bind) = changing.store.table.entries.get(&port).map(|entry| entry.route.bind) {
                     self.listen_on(changing, port, bind);
                 }
             }
@@ -118,28 +114,32 @@ impl Relay {
     }
 }
 
-/// A free port for `key`; a port that the key's own route has already is the first choice.
-fn find_port(
-    table: &Table,
-    key: &str,
-    bind: IpAddr,
+/// The order in which the ports of a range are tried.
+#[derive(Debug, Clone, Copy)]
+struct Order {
     range: PortRange,
-) -> Result<(u16, Option<TcpSocket>), Refusal> {
-    let taken: BTreeSet<u16> = table
-        .reservations
-        .values()
-        .chain(table.entries.keys())
-        .copied()
-        .collect();
+    /// A port of the range.
+    start: u16,
+}
+
+impl Order {
+    fn ports(self) -> impl Iterator<Item = u16> {
+        (self.start..=self.range.last).chain(self.range.first..self.start)
+    }
+}
+
+/// A free port for `key`; a port that the key's own route has already is the first choice.
+fn find_port(table: &Table, key: &str, bind: IpAddr, order: Order) -> Result<(u16, Option<TcpSocket>), Refusal> {
+    let taken: BTreeSet<u16> = table.reservations.values().chain(table.entries.keys()).copied().collect();
     let reserved: BTreeSet<u16> = table.reservations.values().copied().collect();
     let own = table.entries.values().find(|entry| {
         let port = entry.route.port;
-        entry.route.key == key && range.contains(port) && !reserved.contains(&port)
+        entry.route.key == key && order.range.contains(port) && !reserved.contains(&port)
     });
     if let Some(own) = own {
         return Ok((own.route.port, None));
     }
-    for port in range.first..=range.last {
+    for port in order.ports() {
         if !taken.contains(&port)
             && let Ok(socket) = listener::reserve_fresh(bind, port)
         {
@@ -150,7 +150,25 @@ fn find_port(
         Code::NoFreePort,
         format!(
             "no port between {} and {} is free; widen the range or remove environments",
-            range.first, range.last
+            order.range.first, order.range.last
         ),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_port_of_a_range_is_tried_once() {
+        let range = PortRange { first: 5, last: 9 };
+        for start in 5..=9 {
+            let mut ports: Vec<_> = Order { range, start }.ports().collect();
+            assert_eq!(ports.first(), Some(&start));
+            ports.sort_unstable();
+            assert_eq!(ports, [5, 6, 7, 8, 9]);
+        }
+        let full = PortRange { first: 1, last: u16::MAX };
+        assert_eq!(Order { range: full, start: u16::MAX }.ports().count(), 65_535);
+    }
 }

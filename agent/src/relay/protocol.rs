@@ -36,10 +36,7 @@ pub struct PortRange {
 
 impl PortRange {
     /// Where automatic ports come from when nothing else is configured.
-    pub const DEFAULT: Self = Self {
-        first: 20_000,
-        last: 29_999,
-    };
+    pub const DEFAULT: Self = Self { first: 20_000, last: 29_999 };
 
     /// Whether the range has at least one usable port.
     #[must_use]
@@ -61,15 +58,9 @@ impl std::str::FromStr for PortRange {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let bad = || format!("port range `{text}` is not FIRST-LAST, for example 20000-29999");
         let (first, last) = text.split_once('-').ok_or_else(bad)?;
-        let range = Self {
-            first: first.trim().parse().map_err(|_| bad())?,
-            last: last.trim().parse().map_err(|_| bad())?,
-        };
-        if range.is_valid() {
-            Ok(range)
-        } else {
-            Err(bad())
-        }
+        let range =
+            Self { first: first.trim().parse().map_err(|_| bad())?, last: last.trim().parse().map_err(|_| bad())? };
+        if range.is_valid() { Ok(range) } else { Err(bad()) }
     }
 }
 
@@ -332,10 +323,7 @@ impl Refusal {
     /// A refusal with its reason and text.
     #[must_use]
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-        }
+        Self { code, message: message.into() }
     }
 }
 
@@ -363,12 +351,7 @@ mod tests {
 
     #[test]
     fn a_code_is_written_as_users_see_it() {
-        for code in [
-            Code::StaleGeneration,
-            Code::PortTaken,
-            Code::NoFreePort,
-            Code::Stopping,
-        ] {
+        for code in [Code::StaleGeneration, Code::PortTaken, Code::NoFreePort, Code::Stopping] {
             let text = serde_json::to_string(&code).expect("a unit variant");
             assert_eq!(text, format!("\"{}\"", code.as_str()));
         }

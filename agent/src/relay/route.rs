@@ -48,10 +48,7 @@ pub(super) struct Counted<'a>(&'a AtomicU64);
 impl<'a> Counted<'a> {
     /// Counts up unless `most` are counted already.
     pub fn up_to(counter: &'a AtomicU64, most: u64) -> Option<Self> {
-        counter
-            .fetch_update(Relaxed, Relaxed, |now| (now < most).then_some(now + 1))
-            .ok()
-            .map(|_| Self(counter))
+        counter.fetch_update(Relaxed, Relaxed, |now| (now < most).then_some(now + 1)).ok().map(|_| Self(counter))
     }
 }
 
@@ -73,11 +70,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(Self {
-            limits,
-            open: AtomicU64::new(0),
-            held: AtomicU64::new(0),
-        })
+        Arc::new(Self { limits, open: AtomicU64::new(0), held: AtomicU64::new(0) })
     }
 }
 
@@ -102,21 +95,12 @@ pub(super) struct Route {
 }
 
 impl Route {
-    pub fn new(
-        entry: &Entry,
-        boot_id: &str,
-        shared: Arc<Shared>,
-        stopping: CancellationToken,
-    ) -> Arc<Self> {
+    pub fn new(entry: &Entry, boot_id: &str, shared: Arc<Shared>, stopping: CancellationToken) -> Arc<Self> {
         let confirmed = entry.boot_id == boot_id;
         let route = &entry.route;
         let counters = Arc::new(ReleaseCounters::default());
         let backend = Backend::new(&route.release, route.endpoint, Arc::clone(&counters));
-        let (target, _) = watch::channel(Target {
-            backend,
-            ready: confirmed && !route.held,
-            mode: route.mode,
-        });
+        let (target, _) = watch::channel(Target { backend, ready: confirmed && !route.held, mode: route.mode });
         Arc::new(Self {
             port: route.port,
             key: route.key.clone(),
@@ -191,9 +175,7 @@ impl Route {
         while releases.len() > KEPT_RELEASES {
             let unused = releases
                 .iter()
-                .filter(|(name, counters)| {
-                    **name != current.release && Arc::strong_count(counters) == 1
-                })
+                .filter(|(name, counters)| **name != current.release && Arc::strong_count(counters) == 1)
                 .min_by_key(|(_, counters)| counters.last_used_ms.load(Relaxed))
                 .map(|(name, _)| name.clone());
             match unused {
@@ -223,8 +205,7 @@ impl Route {
             self.counters.held_too_long.fetch_add(1, Relaxed);
             NotLed::TooMany
         };
-        let _here = Counted::up_to(&self.counters.held_now, self.limits().held_per_port)
-            .ok_or_else(full)?;
+        let _here = Counted::up_to(&self.counters.held_now, self.limits().held_per_port).ok_or_else(full)?;
         let _everywhere = Counted::up_to(&self.shared.held, self.limits().held).ok_or_else(full)?;
         self.counters.held.fetch_add(1, Relaxed);
         let mut changes = self.target.subscribe();
@@ -261,10 +242,7 @@ impl Route {
         let mut found: Vec<_> = {
             let mut old = lock(&self.old);
             old.retain(|backend| backend.open() > 0);
-            old.iter()
-                .filter(|backend| backend.release == release)
-                .cloned()
-                .collect()
+            old.iter().filter(|backend| backend.release == release).cloned().collect()
         };
         let target = self.target.borrow();
         if target.backend.release == release {
@@ -299,13 +277,9 @@ impl Route {
 
     fn replace_current(&self, closing: &[Arc<Backend>]) {
         self.target.send_modify(|target| {
-            if closing
-                .iter()
-                .any(|backend| Arc::ptr_eq(backend, &target.backend))
-            {
+            if closing.iter().any(|backend| Arc::ptr_eq(backend, &target.backend)) {
                 let old = &target.backend;
-                target.backend =
-                    Backend::new(&old.release, old.endpoint, Arc::clone(&old.counters));
+                target.backend = Backend::new(&old.release, old.endpoint, Arc::clone(&old.counters));
             }
         });
     }
@@ -358,10 +332,7 @@ impl Route {
             held_too_long: counters.held_too_long.load(Relaxed),
             bad_requests: counters.bad_requests.load(Relaxed),
             last_activity_ms: counters.last_activity_ms.load(Relaxed),
-            releases: releases
-                .iter()
-                .map(|(name, counters)| (name.clone(), counters.view()))
-                .collect(),
+            releases: releases.iter().map(|(name, counters)| (name.clone(), counters.view())).collect(),
         }
     }
 }

@@ -43,10 +43,7 @@ impl SpawnConfig {
     ///
     /// # Errors
     /// When the running binary has no path.
-    pub fn this_binary(
-        state_dir: impl Into<PathBuf>,
-        socket: impl Into<PathBuf>,
-    ) -> io::Result<Self> {
+    pub fn this_binary(state_dir: impl Into<PathBuf>, socket: impl Into<PathBuf>) -> io::Result<Self> {
         Ok(Self {
             program: this_program()?,
             leading: vec!["relay".into()],
@@ -58,10 +55,7 @@ impl SpawnConfig {
 
     fn arguments(&self) -> Vec<OsString> {
         let mut arguments = self.leading.clone();
-        arguments.extend([
-            "--state-dir".into(),
-            self.state_dir.clone().into_os_string(),
-        ]);
+        arguments.extend(["--state-dir".into(), self.state_dir.clone().into_os_string()]);
         arguments.extend(["--socket".into(), self.socket.clone().into_os_string()]);
         let ports = format!("{}-{}", self.ports.first, self.ports.last);
         arguments.extend(["--ports".into(), ports.into(), "--own-session".into()]);
@@ -110,10 +104,7 @@ pub async fn ensure_running(config: &SpawnConfig) -> Result<Client, SpawnError> 
         return Ok(client);
     }
     let log = config.state_dir.join("relay.log");
-    let failed = |source| SpawnError::Start {
-        program: config.program.clone(),
-        source,
-    };
+    let failed = |source| SpawnError::Start { program: config.program.clone(), source };
     let output = open_log(&config.state_dir, &log).map_err(failed)?;
     let errors = output.try_clone().map_err(failed)?;
     let mut command = Command::new(&config.program);
@@ -121,11 +112,7 @@ pub async fn ensure_running(config: &SpawnConfig) -> Result<Client, SpawnError> 
         .args(config.arguments())
         // The agent's environment may hold what the relay has no business with.
         .env_clear()
-        .envs(
-            ["RUST_LOG", "RUST_BACKTRACE", "PATH"]
-                .iter()
-                .filter_map(|name| Some((name, std::env::var_os(name)?))),
-        )
+        .envs(["RUST_LOG", "RUST_BACKTRACE", "PATH"].iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(output)
@@ -155,11 +142,7 @@ fn open_log(dir: &Path, log: &Path) -> io::Result<File> {
     if fs::metadata(log).is_ok_and(|found| found.len() > MAX_LOG_BYTES) {
         fs::rename(log, log.with_extension("log.1"))?;
     }
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(log)
+    OpenOptions::new().append(true).create(true).mode(0o600).open(log)
 }
 
 /// What a supervisor saw.

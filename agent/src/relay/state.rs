@@ -12,8 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::file::Store;
 use super::listener::{self, Listening};
 use super::protocol::{
-    Answer, Code, Confirmation, Confirmed, MAX_DRAIN_MS, Refusal, Request, ReservationView,
-    RouteSpec, TableView,
+    Answer, Code, Confirmation, Confirmed, MAX_DRAIN_MS, Refusal, Request, ReservationView, RouteSpec, TableView,
 };
 use super::route::{Route, Shared, lock};
 use super::stats::{LATENCY_BOUNDS_US, StatsView, now_ms};
@@ -50,10 +49,8 @@ impl Relay {
     /// # Errors
     /// When the table can neither be read nor stored.
     pub async fn restore(config: Config) -> Result<Arc<Self>, Error> {
-        let mut store = Store::open(&config.state_dir).map_err(|source| Error::State {
-            path: config.state_dir.clone(),
-            source,
-        })?;
+        let mut store =
+            Store::open(&config.state_dir).map_err(|source| Error::State { path: config.state_dir.clone(), source })?;
         let mut table = store.table.clone();
         table.starts += 1;
         let starts = table.starts;
@@ -90,11 +87,7 @@ impl Relay {
             let listening = Listening::start(route, bind, listener, self.tasks.clone());
             changing.listening.insert(*port, listening);
         }
-        for port in table
-            .reservations
-            .values()
-            .filter(|port| !table.entries.contains_key(port))
-        {
+        for port in table.reservations.values().filter(|port| !table.entries.contains_key(port)) {
             // Only guards the port; a failure shows when the route is set.
             if let Ok(socket) = listener::reserve(IpAddr::from([127, 0, 0, 1]), *port) {
                 changing.reserved.insert(*port, socket);
@@ -103,23 +96,16 @@ impl Relay {
     }
 
     fn add_route(&self, entry: &Entry) -> Arc<Route> {
-        let route = Route::new(
-            entry,
-            &self.config.boot_id,
-            Arc::clone(&self.shared),
-            self.stopping.clone(),
-        );
+        let route = Route::new(entry, &self.config.boot_id, Arc::clone(&self.shared), self.stopping.clone());
         lock(&self.routes).insert(entry.route.port, Arc::clone(&route));
         route
     }
 
     pub fn route(&self, port: u16) -> Result<Arc<Route>, Refusal> {
-        lock(&self.routes).get(&port).cloned().ok_or_else(|| {
-            Refusal::new(
-                Code::RouteUnknown,
-                format!("port {port} has no route; set one first"),
-            )
-        })
+        lock(&self.routes)
+            .get(&port)
+            .cloned()
+            .ok_or_else(|| Refusal::new(Code::RouteUnknown, format!("port {port} has no route; set one first")))
     }
 
     /// Does one request.
@@ -128,36 +114,17 @@ impl Relay {
     /// With the reason; nothing was changed then.
     pub async fn handle(&self, request: Request) -> Result<Answer, Refusal> {
         if self.stopping.is_cancelled() {
-            return Err(Refusal::new(
-                Code::Stopping,
-                "the relay is ending; connect again",
-            ));
+            return Err(Refusal::new(Code::Stopping, "the relay is ending; connect again"));
         }
         match request {
             Request::SetRoute(spec) => self.set(spec).await.map(|()| Answer::Done),
-            Request::RemoveRoute {
-                port,
-                key,
-                generation,
-            } => self
-                .remove(port, &key, generation)
-                .await
-                .map(|()| Answer::Done),
-            Request::AllocatePort { key, bind, range } => {
-                self.allocate(key, bind, range).await.map(Answer::Port)
+            Request::RemoveRoute { port, key, generation } => {
+                self.remove(port, &key, generation).await.map(|()| Answer::Done)
             }
-            Request::ReleasePort { port, key } => {
-                self.release(port, &key).await.map(|()| Answer::Done)
-            }
-            Request::Confirm { boot_id, entries } => self
-                .confirm(&boot_id, &entries)
-                .await
-                .map(Answer::Confirmed),
-            Request::Drain {
-                port,
-                release,
-                deadline_ms,
-            } => self.drain(port, &release, deadline_ms).await,
+            Request::AllocatePort { key, bind, range } => self.allocate(key, bind, range).await.map(Answer::Port),
+            Request::ReleasePort { port, key } => self.release(port, &key).await.map(|()| Answer::Done),
+            Request::Confirm { boot_id, entries } => self.confirm(&boot_id, &entries).await.map(Answer::Confirmed),
+            Request::Drain { port, release, deadline_ms } => self.drain(port, &release, deadline_ms).await,
             Request::Table => Ok(Answer::Table(self.table().await)),
             Request::Stats => Ok(Answer::Stats(self.stats())),
             Request::Ping => Ok(Answer::Done),
@@ -197,10 +164,7 @@ impl Relay {
             return Err(refusal);
         }
         let Some(entry) = changing.store.table.entries.get(&port).cloned() else {
-            return Err(Refusal::new(
-                Code::RouteUnknown,
-                format!("port {port} has no route"),
-            ));
+            return Err(Refusal::new(Code::RouteUnknown, format!("port {port} has no route")));
         };
         let route = match change {
             Change::New => self.add_route(&entry),
@@ -239,18 +203,11 @@ impl Relay {
         Ok(())
     }
 
-    async fn confirm(
-        &self,
-        boot_id: &str,
-        entries: &[Confirmation],
-    ) -> Result<Vec<Confirmed>, Refusal> {
+    async fn confirm(&self, boot_id: &str, entries: &[Confirmation]) -> Result<Vec<Confirmed>, Refusal> {
         if boot_id != self.config.boot_id {
             return Err(Refusal::new(
                 Code::BootId,
-                format!(
-                    "the relay runs in boot {}, the confirmation is of another",
-                    self.config.boot_id
-                ),
+                format!("the relay runs in boot {}, the confirmation is of another", self.config.boot_id),
             ));
         }
         let mut changing = self.changing.lock().await;
@@ -262,10 +219,7 @@ impl Relay {
         if next != changing.store.table {
             changing.store.replace(next).await?;
         }
-        let done = entries
-            .iter()
-            .zip(&results)
-            .filter(|(_, result)| **result == Confirmed::Done);
+        let done = entries.iter().zip(&results).filter(|(_, result)| **result == Confirmed::Done);
         for (confirmation, _) in done {
             if let Some(entry) = changing.store.table.entries.get(&confirmation.port) {
                 self.route(confirmation.port)?.switch(entry, boot_id);
@@ -276,21 +230,14 @@ impl Relay {
 
     async fn drain(&self, port: u16, release: &str, deadline_ms: u64) -> Result<Answer, Refusal> {
         if deadline_ms > MAX_DRAIN_MS {
-            return Err(Refusal::new(
-                Code::Invalid,
-                format!("a drain may wait at most {MAX_DRAIN_MS} ms"),
-            ));
+            return Err(Refusal::new(Code::Invalid, format!("a drain may wait at most {MAX_DRAIN_MS} ms")));
         }
         let route = self.route(port)?;
-        let drained = route
-            .drain(release, Duration::from_millis(deadline_ms))
-            .await;
+        let drained = route.drain(release, Duration::from_millis(deadline_ms)).await;
         drained.map(Answer::Drained).ok_or_else(|| {
             Refusal::new(
                 Code::ReleaseCurrent,
-                format!(
-                    "port {port} still leads to `{release}`; switch or hold it before draining"
-                ),
+                format!("port {port} still leads to `{release}`; switch or hold it before draining"),
             )
         })
     }
@@ -298,19 +245,11 @@ impl Relay {
     async fn table(&self) -> TableView {
         let changing = self.changing.lock().await;
         let reservations = &changing.store.table.reservations;
-        let mut reservations: Vec<_> = reservations
-            .iter()
-            .map(|(key, port)| ReservationView {
-                port: *port,
-                key: key.clone(),
-            })
-            .collect();
+        let mut reservations: Vec<_> =
+            reservations.iter().map(|(key, port)| ReservationView { port: *port, key: key.clone() }).collect();
         reservations.sort_by_key(|reservation| reservation.port);
         TableView {
-            entries: lock(&self.routes)
-                .values()
-                .map(|route| route.view())
-                .collect(),
+            entries: lock(&self.routes).values().map(|route| route.view()).collect(),
             reservations,
             pid: std::process::id(),
             boot_id: self.config.boot_id.clone(),
@@ -322,10 +261,7 @@ impl Relay {
 
     fn stats(&self) -> StatsView {
         StatsView {
-            ports: lock(&self.routes)
-                .iter()
-                .map(|(port, route)| (*port, route.stats()))
-                .collect(),
+            ports: lock(&self.routes).iter().map(|(port, route)| (*port, route.stats())).collect(),
             started_at_ms: self.started_at_ms,
             boot_id: self.config.boot_id.clone(),
             starts: self.starts,

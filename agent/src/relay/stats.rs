@@ -8,17 +8,13 @@ use serde::{Deserialize, Serialize};
 
 /// Upper bounds of the latency buckets in microseconds; one more bucket holds what is slower.
 pub const LATENCY_BOUNDS_US: [u64; 18] = [
-    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
-    1_000_000, 2_500_000, 5_000_000, 10_000_000, 30_000_000, 60_000_000,
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
+    5_000_000, 10_000_000, 30_000_000, 60_000_000,
 ];
 
 /// Milliseconds since 1970.
 pub(super) fn now_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| {
-            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-        })
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Counters of one release on one port.
@@ -69,11 +65,7 @@ impl ReleaseCounters {
             connections_open: self.connections_open.load(Relaxed),
             bytes_in: self.bytes_in.load(Relaxed),
             bytes_out: self.bytes_out.load(Relaxed),
-            latency_buckets: self
-                .latency
-                .iter()
-                .map(|bucket| bucket.load(Relaxed))
-                .collect(),
+            latency_buckets: self.latency.iter().map(|bucket| bucket.load(Relaxed)).collect(),
             latency_sum_us: self.latency_sum_us.load(Relaxed),
         }
     }
@@ -190,10 +182,7 @@ mod tests {
         counters.answered(404, Duration::from_micros(101));
         counters.answered(502, Duration::from_secs(120));
         let view = counters.view();
-        assert_eq!(
-            (view.responses_2xx, view.responses_4xx, view.responses_5xx),
-            (1, 1, 1)
-        );
+        assert_eq!((view.responses_2xx, view.responses_4xx, view.responses_5xx), (1, 1, 1));
         assert_eq!((view.latency_buckets[0], view.latency_buckets[1]), (1, 1));
         assert_eq!(view.latency_buckets.last(), Some(&1));
         assert_eq!(view.latency_sum_us, 120_000_201);

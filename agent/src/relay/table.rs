@@ -86,11 +86,7 @@ impl Table {
                 return Ok(Change::None);
             }
         }
-        Ok(if stored.bind == spec.bind {
-            Change::Switch
-        } else {
-            Change::Rebind
-        })
+        Ok(if stored.bind == spec.bind { Change::Switch } else { Change::Rebind })
     }
 
     fn check_new(&self, spec: &RouteSpec) -> Result<Change, Refusal> {
@@ -110,13 +106,7 @@ impl Table {
     pub fn set(&mut self, spec: RouteSpec, boot_id: &str) {
         self.removed.remove(&spec.port);
         let boot_id = boot_id.to_owned();
-        self.entries.insert(
-            spec.port,
-            Entry {
-                route: spec,
-                boot_id,
-            },
-        );
+        self.entries.insert(spec.port, Entry { route: spec, boot_id });
     }
 
     /// Says whether there is something to remove, or why it may not be removed.
@@ -136,27 +126,11 @@ impl Table {
     /// Forgets a route but not its generation; it was checked.
     pub fn remove(&mut self, port: u16, key: &str, generation: u64) {
         self.entries.remove(&port);
-        let order = self
-            .removed
-            .values()
-            .map(|gone| gone.order)
-            .max()
-            .map_or(0, |last| last + 1);
+        let order = self.removed.values().map(|gone| gone.order).max().map_or(0, |last| last + 1);
         let key = key.to_owned();
-        self.removed.insert(
-            port,
-            Removed {
-                key,
-                generation,
-                order,
-            },
-        );
+        self.removed.insert(port, Removed { key, generation, order });
         while self.removed.len() > MAX_REMOVED {
-            let oldest = self
-                .removed
-                .iter()
-                .min_by_key(|(_, gone)| gone.order)
-                .map(|(port, _)| *port);
+            let oldest = self.removed.iter().min_by_key(|(_, gone)| gone.order).map(|(port, _)| *port);
             if let Some(port) = oldest {
                 self.removed.remove(&port);
             }
@@ -167,11 +141,7 @@ impl Table {
     ///
     /// # Errors
     /// When the address cannot be led to.
-    pub fn confirm(
-        &mut self,
-        confirmation: &Confirmation,
-        boot_id: &str,
-    ) -> Result<Confirmed, Refusal> {
+    pub fn confirm(&mut self, confirmation: &Confirmation, boot_id: &str) -> Result<Confirmed, Refusal> {
         let Some(entry) = self.entries.get_mut(&confirmation.port) else {
             return Ok(Confirmed::Unknown);
         };
@@ -181,10 +151,7 @@ impl Table {
         if entry.route.generation != confirmation.generation {
             return Ok(Confirmed::OtherGeneration);
         }
-        let confirmed = RouteSpec {
-            endpoint: Some(confirmation.endpoint),
-            ..entry.route.clone()
-        };
+        let confirmed = RouteSpec { endpoint: Some(confirmation.endpoint), ..entry.route.clone() };
         check_spec(&confirmed)?;
         entry.route = confirmed;
         boot_id.clone_into(&mut entry.boot_id);
@@ -193,10 +160,7 @@ impl Table {
 
     /// Who has `port` as its automatic one.
     pub fn reserved_by(&self, port: u16) -> Option<&str> {
-        self.reservations
-            .iter()
-            .find(|(_, reserved)| **reserved == port)
-            .map(|(key, _)| key.as_str())
+        self.reservations.iter().find(|(_, reserved)| **reserved == port).map(|(key, _)| key.as_str())
     }
 }
 
@@ -232,8 +196,7 @@ fn check_spec(spec: &RouteSpec) -> Result<(), Refusal> {
 
 /// A route to itself would multiply each connection until descriptors run out.
 fn leads_to_itself(spec: &RouteSpec, endpoint: SocketAddr) -> bool {
-    let own =
-        endpoint.ip() == spec.bind || (spec.bind.is_unspecified() && endpoint.ip().is_loopback());
+    let own = endpoint.ip() == spec.bind || (spec.bind.is_unspecified() && endpoint.ip().is_loopback());
     endpoint.port() == spec.port && own
 }
 
@@ -245,17 +208,11 @@ fn taken(port: u16, owner: &str) -> Refusal {
 }
 
 fn stale(port: u16, given: u64, stored: u64) -> Refusal {
-    Refusal::new(
-        Code::StaleGeneration,
-        format!("generation {given} of port {port} is older than the stored {stored}"),
-    )
+    Refusal::new(Code::StaleGeneration, format!("generation {given} of port {port} is older than the stored {stored}"))
 }
 
 pub(super) fn full(what: &str) -> Refusal {
-    Refusal::new(
-        Code::Limit,
-        format!("the relay has {MAX_ROUTES} {what}; remove some"),
-    )
+    Refusal::new(Code::Limit, format!("the relay has {MAX_ROUTES} {what}; remove some"))
 }
 
 #[cfg(test)]

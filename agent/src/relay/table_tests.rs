@@ -24,10 +24,7 @@ fn code(result: Result<Change, Refusal>) -> Option<Code> {
 fn an_older_generation_is_stale_and_the_same_one_is_idempotent() {
     let mut table = Table::default();
     table.set(spec(80, 5), BOOT);
-    assert_eq!(
-        code(table.check_set(&spec(80, 4), BOOT)),
-        Some(Code::StaleGeneration)
-    );
+    assert_eq!(code(table.check_set(&spec(80, 4), BOOT)), Some(Code::StaleGeneration));
     assert_eq!(table.check_set(&spec(80, 5), BOOT), Ok(Change::None));
     assert_eq!(table.check_set(&spec(80, 6), BOOT), Ok(Change::Switch));
 }
@@ -36,14 +33,8 @@ fn an_older_generation_is_stale_and_the_same_one_is_idempotent() {
 fn the_same_generation_with_other_content_conflicts() {
     let mut table = Table::default();
     table.set(spec(80, 5), BOOT);
-    let other = RouteSpec {
-        release: "r2".to_owned(),
-        ..spec(80, 5)
-    };
-    assert_eq!(
-        code(table.check_set(&other, BOOT)),
-        Some(Code::GenerationConflict)
-    );
+    let other = RouteSpec { release: "r2".to_owned(), ..spec(80, 5) };
+    assert_eq!(code(table.check_set(&other, BOOT)), Some(Code::GenerationConflict));
 }
 
 #[test]
@@ -59,34 +50,20 @@ fn a_port_of_another_key_is_taken_by_route_or_reservation() {
     table.set(spec(80, 5), BOOT);
     table.reservations.insert("env:1:postgres".to_owned(), 81);
     for port in [80, 81] {
-        let other = RouteSpec {
-            key: "other".to_owned(),
-            ..spec(port, 9)
-        };
+        let other = RouteSpec { key: "other".to_owned(), ..spec(port, 9) };
         assert_eq!(code(table.check_set(&other, BOOT)), Some(Code::PortTaken));
     }
-    assert_eq!(
-        table.check_remove(80, "other", 9).map_err(|r| r.code),
-        Err(Code::PortTaken)
-    );
+    assert_eq!(table.check_remove(80, "other", 9).map_err(|r| r.code), Err(Code::PortTaken));
 }
 
 #[test]
 fn an_order_older_than_the_removal_does_not_bring_the_route_back() {
     let mut table = Table::default();
     table.set(spec(80, 5), BOOT);
-    assert_eq!(
-        table
-            .check_remove(80, &spec(80, 5).key, 4)
-            .map_err(|r| r.code),
-        Err(Code::StaleGeneration)
-    );
+    assert_eq!(table.check_remove(80, &spec(80, 5).key, 4).map_err(|r| r.code), Err(Code::StaleGeneration));
     assert_eq!(table.check_remove(80, &spec(80, 5).key, 6), Ok(true));
     table.remove(80, &spec(80, 5).key, 6);
-    assert_eq!(
-        code(table.check_set(&spec(80, 6), BOOT)),
-        Some(Code::StaleGeneration)
-    );
+    assert_eq!(code(table.check_set(&spec(80, 6), BOOT)), Some(Code::StaleGeneration));
     assert_eq!(table.check_set(&spec(80, 7), BOOT), Ok(Change::New));
 }
 
@@ -95,56 +72,20 @@ fn bad_fields_are_invalid() {
     let good = spec(80, 1);
     let own = ([127, 0, 0, 1], 80).into();
     let cases = [
-        RouteSpec {
-            port: 0,
-            ..good.clone()
-        },
-        RouteSpec {
-            key: String::new(),
-            ..good.clone()
-        },
-        RouteSpec {
-            key: "a\nb".to_owned(),
-            ..good.clone()
-        },
-        RouteSpec {
-            release: "x".repeat(MAX_NAME_BYTES + 1),
-            ..good.clone()
-        },
-        RouteSpec {
-            endpoint: None,
-            ..good.clone()
-        },
-        RouteSpec {
-            endpoint: Some(([0, 0, 0, 0], 1).into()),
-            ..good.clone()
-        },
-        RouteSpec {
-            endpoint: Some(([10, 0, 0, 1], 0).into()),
-            ..good.clone()
-        },
-        RouteSpec {
-            endpoint: Some(own),
-            ..good.clone()
-        },
-        RouteSpec {
-            endpoint: Some(own),
-            bind: [0, 0, 0, 0].into(),
-            ..good.clone()
-        },
+        RouteSpec { port: 0, ..good.clone() },
+        RouteSpec { key: String::new(), ..good.clone() },
+        RouteSpec { key: "a\nb".to_owned(), ..good.clone() },
+        RouteSpec { release: "x".repeat(MAX_NAME_BYTES + 1), ..good.clone() },
+        RouteSpec { endpoint: None, ..good.clone() },
+        RouteSpec { endpoint: Some(([0, 0, 0, 0], 1).into()), ..good.clone() },
+        RouteSpec { endpoint: Some(([10, 0, 0, 1], 0).into()), ..good.clone() },
+        RouteSpec { endpoint: Some(own), ..good.clone() },
+        RouteSpec { endpoint: Some(own), bind: [0, 0, 0, 0].into(), ..good.clone() },
     ];
     for case in cases {
-        assert_eq!(
-            code(Table::default().check_set(&case, BOOT)),
-            Some(Code::Invalid),
-            "{case:?}"
-        );
+        assert_eq!(code(Table::default().check_set(&case, BOOT)), Some(Code::Invalid), "{case:?}");
     }
-    let held = RouteSpec {
-        endpoint: None,
-        held: true,
-        ..good
-    };
+    let held = RouteSpec { endpoint: None, held: true, ..good };
     assert_eq!(Table::default().check_set(&held, BOOT), Ok(Change::New));
 }
 
@@ -152,29 +93,16 @@ fn bad_fields_are_invalid() {
 fn a_confirmation_replaces_the_address_of_its_own_generation_only() {
     let mut table = Table::default();
     table.set(spec(80, 5), BOOT);
-    let mut confirmation = Confirmation {
-        port: 80,
-        key: spec(80, 5).key,
-        generation: 4,
-        endpoint: ([172, 17, 0, 9], 8080).into(),
-    };
-    assert_eq!(
-        table.confirm(&confirmation, "boot-2"),
-        Ok(Confirmed::OtherGeneration)
-    );
+    let mut confirmation =
+        Confirmation { port: 80, key: spec(80, 5).key, generation: 4, endpoint: ([172, 17, 0, 9], 8080).into() };
+    assert_eq!(table.confirm(&confirmation, "boot-2"), Ok(Confirmed::OtherGeneration));
     assert_eq!(table.entries[&80].boot_id, BOOT);
     confirmation.generation = 5;
     assert_eq!(table.confirm(&confirmation, "boot-2"), Ok(Confirmed::Done));
-    assert_eq!(
-        table.entries[&80].route.endpoint,
-        Some(confirmation.endpoint)
-    );
+    assert_eq!(table.entries[&80].route.endpoint, Some(confirmation.endpoint));
     assert_eq!(table.entries[&80].boot_id, "boot-2");
     confirmation.endpoint = ([127, 0, 0, 1], 80).into();
     assert!(table.confirm(&confirmation, "boot-2").is_err());
     confirmation.port = 81;
-    assert_eq!(
-        table.confirm(&confirmation, "boot-2"),
-        Ok(Confirmed::Unknown)
-    );
+    assert_eq!(table.confirm(&confirmation, "boot-2"), Ok(Confirmed::Unknown));
 }

@@ -47,12 +47,7 @@ async fn reach(route: &Route) -> Option<(Lease, TcpStream)> {
 }
 
 /// Moves bytes until `from` ends, then ends the same direction of `to`.
-async fn pump(
-    from: &TcpStream,
-    to: &TcpStream,
-    moved: &AtomicU64,
-    route: &Route,
-) -> io::Result<()> {
+async fn pump(from: &TcpStream, to: &TcpStream, moved: &AtomicU64, route: &Route) -> io::Result<()> {
     loop {
         from.readable().await?;
         // An idle connection keeps no buffer.

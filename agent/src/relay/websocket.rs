@@ -81,9 +81,7 @@ impl Frames {
         }
         self.payload_left = match length_bytes {
             0 => u64::from(second & 0x7f),
-            count => rest[..count]
-                .iter()
-                .fold(0, |sum, byte| (sum << 8) | u64::from(*byte)),
+            count => rest[..count].iter().fold(0, |sum, byte| (sum << 8) | u64::from(*byte)),
         };
         self.closed |= first & 0x0f == 0x08;
         self.head.clear();
@@ -92,13 +90,7 @@ impl Frames {
 }
 
 /// Carries an upgraded connection to its end.
-pub(super) async fn tunnel(
-    route: &Route,
-    lease: Lease,
-    client: Upgraded,
-    server: Upgraded,
-    websocket: bool,
-) {
+pub(super) async fn tunnel(route: &Route, lease: Lease, client: Upgraded, server: Upgraded, websocket: bool) {
     let (from_client, to_client) = tokio::io::split(TokioIo::new(client));
     let (from_server, to_server) = tokio::io::split(TokioIo::new(server));
     let counters = &lease.backend.counters;
@@ -115,12 +107,7 @@ pub(super) async fn tunnel(
         close: &close,
         goodbye: websocket.then_some(&CLOSE_TO_CLIENT[..]),
     };
-    let both = async {
-        tokio::join!(
-            inward.carry(from_client, to_server),
-            outward.carry(from_server, to_client)
-        )
-    };
+    let both = async { tokio::join!(inward.carry(from_client, to_server), outward.carry(from_server, to_client)) };
     tokio::pin!(both);
     tokio::select! {
         _ = &mut both => return,
@@ -154,11 +141,7 @@ impl Direction<'_> {
                 () = self.close.cancelled(), if !self.close.is_cancelled() => continue,
                 read = from.read(&mut buffer) => read,
             };
-            let Some(bytes) = read
-                .ok()
-                .and_then(|count| buffer.get(..count))
-                .filter(|bytes| !bytes.is_empty())
-            else {
+            let Some(bytes) = read.ok().and_then(|count| buffer.get(..count)).filter(|bytes| !bytes.is_empty()) else {
                 let _ = to.shutdown().await;
                 return;
             };
@@ -166,8 +149,7 @@ impl Direction<'_> {
             if to.write_all(&bytes[..taken]).await.is_err() || to.flush().await.is_err() {
                 return;
             }
-            self.moved
-                .fetch_add(u64::try_from(taken).unwrap_or(0), Relaxed);
+            self.moved.fetch_add(u64::try_from(taken).unwrap_or(0), Relaxed);
             self.route.counters.touch();
         }
         self.say_goodbye(&frames, &mut to).await;

@@ -24,76 +24,25 @@ async fn refused_orders_change_nothing() {
     let before = rig.client.table().await.expect("an answer");
     let good = route(port, Mode::Http, 5, app.address);
     let cases = [
-        (
-            RouteSpec {
-                generation: 4,
-                ..good.clone()
-            },
-            Code::StaleGeneration,
-        ),
-        (
-            RouteSpec {
-                release: "other".to_owned(),
-                ..good.clone()
-            },
-            Code::GenerationConflict,
-        ),
-        (
-            RouteSpec {
-                key: "other".to_owned(),
-                generation: 9,
-                ..good.clone()
-            },
-            Code::PortTaken,
-        ),
-        (
-            RouteSpec {
-                endpoint: None,
-                generation: 9,
-                ..good.clone()
-            },
-            Code::Invalid,
-        ),
-        (
-            RouteSpec {
-                bind: [203, 0, 113, 1].into(),
-                generation: 9,
-                ..good.clone()
-            },
-            Code::Listen,
-        ),
+        (RouteSpec { generation: 4, ..good.clone() }, Code::StaleGeneration),
+        (RouteSpec { release: "other".to_owned(), ..good.clone() }, Code::GenerationConflict),
+        (RouteSpec { key: "other".to_owned(), generation: 9, ..good.clone() }, Code::PortTaken),
+        (RouteSpec { endpoint: None, generation: 9, ..good.clone() }, Code::Invalid),
+        (RouteSpec { bind: [203, 0, 113, 1].into(), generation: 9, ..good.clone() }, Code::Listen),
     ];
     for (bad, expected) in cases {
         assert_eq!(code(rig.client.set_route(bad).await), expected);
     }
-    assert_eq!(
-        code(rig.client.remove_route(port, KEY, 4).await),
-        Code::StaleGeneration
-    );
-    assert_eq!(
-        code(rig.client.remove_route(port, "other", 9).await),
-        Code::PortTaken
-    );
-    assert_eq!(
-        code(rig.client.drain(1, "r", std::time::Duration::ZERO).await),
-        Code::RouteUnknown
-    );
-    assert_eq!(
-        code(rig.client.confirm("another boot", Vec::new()).await),
-        Code::BootId
-    );
+    assert_eq!(code(rig.client.remove_route(port, KEY, 4).await), Code::StaleGeneration);
+    assert_eq!(code(rig.client.remove_route(port, "other", 9).await), Code::PortTaken);
+    assert_eq!(code(rig.client.drain(1, "r", std::time::Duration::ZERO).await), Code::RouteUnknown);
+    assert_eq!(code(rig.client.confirm("another boot", Vec::new()).await), Code::BootId);
     let after = rig.client.table().await.expect("an answer");
     assert_eq!(before.reservations, after.reservations);
     assert_eq!(before.entries[0].route, after.entries[0].route);
     assert_eq!(get(port).await.1, "app 0", "it listens where it did");
-    rig.client
-        .set_route(good)
-        .await
-        .expect("the same order again is fine");
-    rig.client
-        .remove_route(1, KEY, 1)
-        .await
-        .expect("removing nothing is fine");
+    rig.client.set_route(good).await.expect("the same order again is fine");
+    rig.client.remove_route(1, KEY, 1).await.expect("removing nothing is fine");
     rig.stop().await;
 }
 
@@ -102,28 +51,14 @@ async fn a_port_of_another_process_names_it() {
     let (_dir, rig) = Rig::fresh().await;
     let other = TcpListener::bind((LOOPBACK, 0)).await.expect("a port");
     let port = other.local_addr().expect("bound").port();
-    match rig
-        .client
-        .set_route(route(port, Mode::Tcp, 1, ([127, 0, 0, 2], 9).into()))
-        .await
-    {
+    match rig.client.set_route(route(port, Mode::Tcp, 1, ([127, 0, 0, 2], 9).into())).await {
         Err(ClientError::Refused(refusal)) => {
             assert_eq!(refusal.code, Code::PortTaken);
-            assert!(
-                refusal.message.contains(&std::process::id().to_string()),
-                "{refusal}"
-            );
+            assert!(refusal.message.contains(&std::process::id().to_string()), "{refusal}");
         }
         other => panic!("{other:?}"),
     }
-    assert!(
-        rig.client
-            .table()
-            .await
-            .expect("an answer")
-            .entries
-            .is_empty()
-    );
+    assert!(rig.client.table().await.expect("an answer").entries.is_empty());
     rig.stop().await;
 }
 
@@ -131,80 +66,23 @@ async fn a_port_of_another_process_names_it() {
 async fn automatic_ports_are_stable_exclusive_and_given_back() {
     let (_dir, rig) = Rig::fresh().await;
     let (_other_dir, other) = Rig::fresh().await;
-    let first = rig
-        .client
-        .allocate_port("env:1:postgres", LOOPBACK, None)
-        .await
-        .expect("a port");
-    let second = rig
-        .client
-        .allocate_port("env:1:redis", LOOPBACK, None)
-        .await
-        .expect("a port");
-    let third = other
-        .client
-        .allocate_port("env:1:postgres", LOOPBACK, None)
-        .await
-        .expect("a port");
-    assert!(
-        first != second && third != first && third != second,
-        "{first} {second} {third}"
-    );
+    let first = rig.client.allocate_port("env:1:postgres", LOOPBACK, None).await.expect("a port");
+    let second = rig.client.allocate_port("env:1:redis", LOOPBACK, None).await.expect("a port");
+    let third = other.client.allocate_port("env:1:postgres", LOOPBACK, None).await.expect("a port");
+    assert!(first != second && third != first && third != second, "{first} {second} {third}");
     assert!(PortRange::DEFAULT.contains(first));
-    assert_eq!(
-        rig.client
-            .allocate_port("env:1:postgres", LOOPBACK, None)
-            .await
-            .expect("a port"),
-        first
-    );
-    let stolen = other
-        .client
-        .set_route(route(first, Mode::Tcp, 1, ([127, 0, 0, 2], 9).into()))
-        .await;
+    assert_eq!(rig.client.allocate_port("env:1:postgres", LOOPBACK, None).await.expect("a port"), first);
+    let stolen = other.client.set_route(route(first, Mode::Tcp, 1, ([127, 0, 0, 2], 9).into())).await;
     assert_eq!(code(stolen), Code::PortTaken);
 
     let one = PortRange { first, last: first };
-    assert_eq!(
-        code(
-            rig.client
-                .allocate_port("env:2:web", LOOPBACK, Some(one))
-                .await
-        ),
-        Code::NoFreePort
-    );
-    rig.client
-        .release_port(first, "env:2:web")
-        .await
-        .expect("not its own, nothing happens");
-    assert_eq!(
-        code(
-            rig.client
-                .allocate_port("env:2:web", LOOPBACK, Some(one))
-                .await
-        ),
-        Code::NoFreePort
-    );
-    rig.client
-        .release_port(first, "env:1:postgres")
-        .await
-        .expect("given back");
-    assert_eq!(
-        rig.client
-            .allocate_port("env:2:web", LOOPBACK, Some(one))
-            .await
-            .expect("free"),
-        first
-    );
+    assert_eq!(code(rig.client.allocate_port("env:2:web", LOOPBACK, Some(one)).await), Code::NoFreePort);
+    rig.client.release_port(first, "env:2:web").await.expect("not its own, nothing happens");
+    assert_eq!(code(rig.client.allocate_port("env:2:web", LOOPBACK, Some(one)).await), Code::NoFreePort);
+    rig.client.release_port(first, "env:1:postgres").await.expect("given back");
+    assert_eq!(rig.client.allocate_port("env:2:web", LOOPBACK, Some(one)).await.expect("free"), first);
     let empty = PortRange { first: 5, last: 4 };
-    assert_eq!(
-        code(
-            rig.client
-                .allocate_port("env:3:web", LOOPBACK, Some(empty))
-                .await
-        ),
-        Code::Invalid
-    );
+    assert_eq!(code(rig.client.allocate_port("env:3:web", LOOPBACK, Some(empty)).await), Code::Invalid);
     rig.stop().await;
     other.stop().await;
 }
@@ -246,10 +124,7 @@ async fn a_second_relay_on_one_folder_refuses_to_start() {
     let (dir, rig) = Rig::fresh().await;
     let second = run(config(dir.path()), std::future::pending()).await;
     assert!(matches!(second, Err(Error::Running(_))), "{second:?}");
-    rig.client
-        .table()
-        .await
-        .expect("the first one still answers");
+    rig.client.table().await.expect("the first one still answers");
     rig.stop().await;
 }
 
@@ -257,23 +132,11 @@ async fn a_second_relay_on_one_folder_refuses_to_start() {
 async fn the_control_socket_is_private_and_survives_nonsense() {
     let (dir, rig) = Rig::fresh().await;
     let socket = dir.path().join("relay.sock");
-    let mode = std::fs::metadata(&socket)
-        .expect("it exists")
-        .permissions()
-        .mode();
+    let mode = std::fs::metadata(&socket).expect("it exists").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let mut stream = BufReader::new(UnixStream::connect(&socket).await.expect("it listens"));
-    for nonsense in [
-        "{}\n",
-        "\n",
-        "{\"do\":\"format_disk\"}\n",
-        "[[[[[[\n",
-        "{\"do\":\"ping\"\n",
-    ] {
-        stream
-            .write_all(nonsense.as_bytes())
-            .await
-            .expect("it reads");
+    for nonsense in ["{}\n", "\n", "{\"do\":\"format_disk\"}\n", "[[[[[[\n", "{\"do\":\"ping\"\n"] {
+        stream.write_all(nonsense.as_bytes()).await.expect("it reads");
         let mut line = String::new();
         stream.read_line(&mut line).await.expect("it answers");
         assert!(line.contains("E_INVALID"), "{nonsense:?} gave {line:?}");

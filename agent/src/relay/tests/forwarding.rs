@@ -17,9 +17,7 @@ async fn read_head(stream: &mut TcpStream) -> Option<String> {
 }
 
 /// An endpoint whose connections are handled by `each`, told the connection's number from 0.
-async fn endpoint<F>(
-    each: impl Fn(TcpStream, u64) -> F + Send + 'static,
-) -> (std::net::SocketAddr, Arc<AtomicU64>)
+async fn endpoint<F>(each: impl Fn(TcpStream, u64) -> F + Send + 'static) -> (std::net::SocketAddr, Arc<AtomicU64>)
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -43,20 +41,10 @@ async fn an_endpoint_that_is_not_there_is_a_502_with_its_reason() {
     rig.lead(port, Mode::Http, 1, app.address).await;
     app.end().await;
     let (status, body) = get(port).await;
-    assert!(
-        status == 502 && body.contains("E_UPSTREAM_UNREACHABLE"),
-        "{status} {body}"
-    );
+    assert!(status == 502 && body.contains("E_UPSTREAM_UNREACHABLE"), "{status} {body}");
     let stats = rig.client.stats().await.expect("an answer");
     let release = &stats.ports[&port].releases["r1"];
-    assert_eq!(
-        (
-            release.requests,
-            release.responses_5xx,
-            release.upstream_errors
-        ),
-        (1, 1, 1)
-    );
+    assert_eq!((release.requests, release.responses_5xx, release.upstream_errors), (1, 1, 1));
     rig.stop().await;
 }
 
@@ -69,9 +57,7 @@ async fn kept_connections_are_reused_and_one_closed_while_idle_fails_no_request(
             if read_head(&mut stream).await.is_none() {
                 return;
             }
-            let _ = stream
-                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-                .await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
         }
     })
     .await;
@@ -79,16 +65,9 @@ async fn kept_connections_are_reused_and_one_closed_while_idle_fails_no_request(
     rig.lead(port, Mode::Http, 1, address).await;
     let mut client = Raw::open(port).await;
     for number in 0..20 {
-        assert_eq!(
-            client.get().await,
-            (200, "ok".to_owned()),
-            "request {number}"
-        );
+        assert_eq!(client.get().await, (200, "ok".to_owned()), "request {number}");
     }
-    assert!(
-        (10..20).contains(&connections.load(SeqCst)),
-        "{connections:?}"
-    );
+    assert!((10..20).contains(&connections.load(SeqCst)), "{connections:?}");
     rig.stop().await;
 }
 
@@ -107,9 +86,7 @@ async fn a_request_that_may_have_been_processed_is_never_repeated() {
                 }
                 seen.fetch_add(1, SeqCst);
                 if number == 0 {
-                    let _ = stream
-                        .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-                        .await;
+                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
                 }
             }
         }
@@ -119,18 +96,12 @@ async fn a_request_that_may_have_been_processed_is_never_repeated() {
     rig.lead(port, Mode::Http, 1, address).await;
     let mut client = Raw::open(port).await;
     assert_eq!(client.get().await.0, 200);
-    client
-        .send("POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 0\r\n\r\n")
-        .await;
+    client.send("POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 0\r\n\r\n").await;
     let (status, _, body) = client.answer().await;
     assert!(status == 502 && String::from_utf8_lossy(&body).contains("E_UPSTREAM_FAILED"));
     assert_eq!(heads.load(SeqCst), 2, "the POST arrived once");
     assert_eq!(client.get().await.0, 200);
-    assert_eq!(
-        client.get().await.0,
-        200,
-        "a GET on a dead kept connection is sent again"
-    );
+    assert_eq!(client.get().await.0, 200, "a GET on a dead kept connection is sent again");
     assert_eq!(heads.load(SeqCst), 5);
     rig.stop().await;
 }
@@ -157,24 +128,13 @@ async fn the_app_sees_the_request_as_it_was_but_for_the_hop() {
     let (status, head, _) = client.answer().await;
     assert_eq!(status, 201);
     assert!(
-        head.contains("X-Odd-Case: 1")
-            && !head.contains("X-Hop")
-            && !head.to_lowercase().contains("date:"),
+        head.contains("X-Odd-Case: 1") && !head.contains("X-Hop") && !head.to_lowercase().contains("date:"),
         "{head}"
     );
     let request = seen.recv().await.expect("a head");
-    assert!(
-        request.starts_with("GET /a%20b?c=d HTTP/1.1\r\n"),
-        "{request}"
-    );
-    assert!(
-        request.contains("\r\nHost: My.App:99\r\n") && request.contains("\r\nX-OddCase: v\r\n"),
-        "{request}"
-    );
-    assert!(
-        request.contains("9.9.9.9, 127.0.0.1") && !request.contains("Secret"),
-        "{request}"
-    );
+    assert!(request.starts_with("GET /a%20b?c=d HTTP/1.1\r\n"), "{request}");
+    assert!(request.contains("\r\nHost: My.App:99\r\n") && request.contains("\r\nX-OddCase: v\r\n"), "{request}");
+    assert!(request.contains("9.9.9.9, 127.0.0.1") && !request.contains("Secret"), "{request}");
 
     client.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert_eq!(client.answer().await.0, 201);
@@ -183,10 +143,7 @@ async fn the_app_sees_the_request_as_it_was_but_for_the_hop() {
     old.send("GET http://other.test/x HTTP/1.0\r\n\r\n").await;
     assert!(old.rest().await.starts_with(b"HTTP/1.0 201"));
     let request = seen.recv().await.expect("a head");
-    assert!(
-        request.starts_with("GET /x HTTP/1.1\r\n") && request.contains("other.test"),
-        "{request}"
-    );
+    assert!(request.starts_with("GET /x HTTP/1.1\r\n") && request.contains("other.test"), "{request}");
     rig.stop().await;
 }
 
@@ -214,10 +171,7 @@ async fn a_client_that_expects_100_gets_it_and_chunks_and_trailers_pass() {
     assert_eq!(client.head().await.0, 100);
     client.send("5\r\nhello\r\n0\r\nX-Sum: 7\r\n\r\n").await;
     let (status, head) = client.head().await;
-    assert!(
-        status == 200 && head.to_lowercase().contains("transfer-encoding: chunked"),
-        "{head}"
-    );
+    assert!(status == 200 && head.to_lowercase().contains("transfer-encoding: chunked"), "{head}");
     let mut body = Vec::new();
     while !body.ends_with(b"\r\n\r\n") {
         body.push(client.0.read_u8().await.expect("a chunked answer"));
@@ -235,16 +189,10 @@ async fn fifty_megabytes_pass_in_both_directions() {
     rig.lead(port, Mode::Http, 1, app.address).await;
     let size = 50_000_000;
     let mut client = Raw::open(port).await;
-    client
-        .send(format!(
-            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n"
-        ))
-        .await;
+    client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n")).await;
     client.send(vec![b'x'; size]).await;
     assert_eq!(client.answer().await.2, format!("app {size}").into_bytes());
-    client
-        .send(format!("GET /big/{size} HTTP/1.1\r\nHost: a\r\n\r\n"))
-        .await;
+    client.send(format!("GET /big/{size} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
     assert_eq!(client.answer().await.2.len(), size);
     let stats = rig.client.stats().await.expect("an answer");
     let release = &stats.ports[&port].releases["r1"];
@@ -264,18 +212,11 @@ async fn a_body_nobody_reads_is_not_piled_up() {
     rig.lead(port, Mode::Http, 1, address).await;
     let mut client = Raw::open(port).await;
     let size = 200_000_000_usize;
-    client
-        .send(format!(
-            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n"
-        ))
-        .await;
+    client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n")).await;
     let chunk = vec![b'x'; 1 << 20];
     let mut sent = 0;
     // What the kernel's buffers of three sockets take, and no more.
-    while tokio::time::timeout(Duration::from_millis(500), client.0.write_all(&chunk))
-        .await
-        .is_ok()
-    {
+    while tokio::time::timeout(Duration::from_millis(500), client.0.write_all(&chunk)).await.is_ok() {
         sent += chunk.len();
         assert!(sent < 64 << 20, "{sent} bytes were taken");
     }

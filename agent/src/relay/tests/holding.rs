@@ -30,26 +30,11 @@ async fn after_a_reboot_requests_wait_for_the_agent() {
     assert_eq!(view.entries[0].boot_id, OLD_BOOT);
     let waiting = tokio::spawn(get(port));
     until("a held request", || held_now(&rig, 1)).await;
-    let confirmation = Confirmation {
-        port,
-        key: KEY.to_owned(),
-        generation: 1,
-        endpoint: moved.address,
-    };
-    let stale = Confirmation {
-        generation: 0,
-        ..confirmation.clone()
-    };
-    let confirmed = rig
-        .client
-        .confirm(&view.boot_id, vec![stale, confirmation])
-        .await
-        .expect("an answer");
+    let confirmation = Confirmation { port, key: KEY.to_owned(), generation: 1, endpoint: moved.address };
+    let stale = Confirmation { generation: 0, ..confirmation.clone() };
+    let confirmed = rig.client.confirm(&view.boot_id, vec![stale, confirmation]).await.expect("an answer");
     assert_eq!(confirmed, [Confirmed::OtherGeneration, Confirmed::Done]);
-    assert_eq!(
-        waiting.await.expect("no panic"),
-        (200, "moved 0".to_owned())
-    );
+    assert_eq!(waiting.await.expect("no panic"), (200, "moved 0".to_owned()));
     assert_eq!(gone.count(), 0);
     rig.stop().await;
 
@@ -74,10 +59,7 @@ async fn a_held_tcp_connection_goes_on_when_the_route_is_ready() {
     rig.lead(port, Mode::Tcp, 2, address).await;
     let (mut server, _) = echo.accept().await.expect("connected at last");
     let mut got = [0; 5];
-    server
-        .read_exact(&mut got)
-        .await
-        .expect("what was sent early");
+    server.read_exact(&mut got).await.expect("what was sent early");
     server.write_all(b"late").await.expect("sent");
     drop(server);
     assert_eq!((&got, client.rest().await), (b"early", b"late".to_vec()));
@@ -86,11 +68,7 @@ async fn a_held_tcp_connection_goes_on_when_the_route_is_ready() {
 
 #[tokio::test]
 async fn what_is_held_too_long_or_too_many_is_turned_away() {
-    let limits = Limits {
-        hold: Duration::from_millis(300),
-        held_per_port: 1,
-        ..Limits::default()
-    };
+    let limits = Limits { hold: Duration::from_millis(300), held_per_port: 1, ..Limits::default() };
     let (_dir, rig) = Rig::limited(limits).await;
     let port = rig.port().await;
     let mut asleep = route(port, Mode::Http, 1, ([127, 0, 0, 1], 9).into());
@@ -99,23 +77,10 @@ async fn what_is_held_too_long_or_too_many_is_turned_away() {
     let waiting = tokio::spawn(get(port));
     until("a held request", || held_now(&rig, 1)).await;
     let (status, body) = get(port).await;
-    assert!(
-        status == 503 && body.contains("E_HELD_TOO_MANY"),
-        "{status} {body}"
-    );
+    assert!(status == 503 && body.contains("E_HELD_TOO_MANY"), "{status} {body}");
     let (status, body) = waiting.await.expect("no panic");
-    assert!(
-        status == 503 && body.contains("E_HELD_TOO_LONG"),
-        "{status} {body}"
-    );
+    assert!(status == 503 && body.contains("E_HELD_TOO_LONG"), "{status} {body}");
     let stats = rig.client.stats().await.expect("an answer");
-    assert_eq!(
-        (
-            stats.ports[&port].held,
-            stats.ports[&port].held_too_long,
-            stats.ports[&port].held_now
-        ),
-        (1, 2, 0)
-    );
+    assert_eq!((stats.ports[&port].held, stats.ports[&port].held_too_long, stats.ports[&port].held_now), (1, 2, 0));
     rig.stop().await;
 }

@@ -45,10 +45,7 @@ fn spawn_config(dir: &Path) -> SpawnConfig {
 }
 
 fn kill(pid: u32) {
-    let pid = i32::try_from(pid)
-        .ok()
-        .and_then(rustix::process::Pid::from_raw)
-        .expect("a process id");
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it runs");
 }
 
@@ -81,14 +78,8 @@ async fn a_killed_relay_is_back_within_a_second_with_the_same_table() {
     }));
     let client = next_running(&mut reports).await;
     let app = App::start("app").await;
-    let port = client
-        .allocate_port(KEY, LOOPBACK, None)
-        .await
-        .expect("a port");
-    client
-        .set_route(route(port, Mode::Http, 1, app.address))
-        .await
-        .expect("a good route");
+    let port = client.allocate_port(KEY, LOOPBACK, None).await.expect("a port");
+    client.set_route(route(port, Mode::Http, 1, app.address)).await.expect("a good route");
     assert_eq!(get(port).await.1, "app 0");
     let before = client.table().await.expect("an answer");
     assert_ne!(before.pid, std::process::id());
@@ -102,38 +93,21 @@ async fn a_killed_relay_is_back_within_a_second_with_the_same_table() {
     kill(before.pid);
     let killed = Instant::now();
     until("the port's return", || answers(port)).await;
-    assert!(
-        killed.elapsed() < Duration::from_secs(1),
-        "{:?}",
-        killed.elapsed()
-    );
+    assert!(killed.elapsed() < Duration::from_secs(1), "{:?}", killed.elapsed());
     assert_eq!(get(port).await.1, "app 0");
     for mut connection in open {
         let end = connection.0.read(&mut [0; 1]).await;
         assert!(matches!(end, Ok(0) | Err(_)), "it was open at that instant");
     }
-    let after = next_running(&mut reports)
-        .await
-        .table()
-        .await
-        .expect("an answer");
-    assert_eq!(
-        (after.starts, &after.entries[0].route),
-        (before.starts + 1, &before.entries[0].route)
-    );
+    let after = next_running(&mut reports).await.table().await.expect("an answer");
+    assert_eq!((after.starts, &after.entries[0].route), (before.starts + 1, &before.entries[0].route));
     assert_ne!(after.pid, before.pid);
 
     supervisor.abort();
     let _ = supervisor.await;
     assert_eq!(get(port).await.1, "app 0", "it outlives its supervisor");
-    let found = ensure_running(&spawn_config(dir.path()))
-        .await
-        .expect("it answers");
-    assert_eq!(
-        found.table().await.expect("an answer").pid,
-        after.pid,
-        "a running one is not started again"
-    );
+    let found = ensure_running(&spawn_config(dir.path())).await.expect("it answers");
+    assert_eq!(found.table().await.expect("an answer").pid, after.pid, "a running one is not started again");
     kill(after.pid);
     client.gone().await;
 }
@@ -151,8 +125,5 @@ async fn a_relay_that_cannot_start_says_where_to_look() {
         other => panic!("{other:?}"),
     }
     config.program = "/nonexistent/relay".into();
-    assert!(matches!(
-        ensure_running(&config).await,
-        Err(SpawnError::Start { .. })
-    ));
+    assert!(matches!(ensure_running(&config).await, Err(SpawnError::Start { .. })));
 }

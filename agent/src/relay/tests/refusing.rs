@@ -26,9 +26,7 @@ async fn requests_that_can_be_read_in_two_ways_are_refused_and_the_connection_en
     ];
     for case in cases {
         let mut client = Raw::open(port).await;
-        client
-            .send(format!("POST / HTTP/1.1\r\n{case}\r\n\r\n{smuggled}"))
-            .await;
+        client.send(format!("POST / HTTP/1.1\r\n{case}\r\n\r\n{smuggled}")).await;
         let (status, head) = client.head().await;
         assert_eq!(status, 400, "{case}: {head}");
         let rest = client.0;
@@ -63,14 +61,8 @@ async fn what_is_too_large_or_not_supported_has_its_own_status() {
     let app = App::start("app").await;
     let port = rig.port().await;
     rig.lead(port, Mode::Http, 1, app.address).await;
-    let long = format!(
-        "GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n",
-        "x".repeat(100_000)
-    );
-    let many = format!(
-        "GET / HTTP/1.1\r\nHost: a\r\n{}\r\n",
-        "X: 1\r\n".repeat(200)
-    );
+    let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(100_000));
+    let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: 1\r\n".repeat(200));
     let cases = [
         (long.as_str(), 431),
         (many.as_str(), 431),

@@ -70,10 +70,7 @@ impl Rig {
         let dir = tempfile::tempdir().expect("a folder");
         let mut config = config(dir.path());
         let stop_grace = config.limits.stop_grace;
-        config.limits = Limits {
-            stop_grace,
-            ..limits
-        };
+        config.limits = Limits { stop_grace, ..limits };
         let rig = Self::start(config).await;
         (dir, rig)
     }
@@ -84,18 +81,12 @@ impl Rig {
     }
 
     pub async fn port(&self) -> u16 {
-        self.client
-            .allocate_port(KEY, LOOPBACK, None)
-            .await
-            .expect("a free port")
+        self.client.allocate_port(KEY, LOOPBACK, None).await.expect("a free port")
     }
 
     /// Leads `port` to `endpoint` with the release named after the generation.
     pub async fn lead(&self, port: u16, mode: Mode, generation: u64, endpoint: SocketAddr) {
-        self.client
-            .set_route(route(port, mode, generation, endpoint))
-            .await
-            .expect("a good route");
+        self.client.set_route(route(port, mode, generation, endpoint)).await.expect("a good route");
     }
 }
 
@@ -133,21 +124,13 @@ impl App {
                     return;
                 };
                 let (counter, seen) = (Arc::clone(&counter), seen.clone());
-                let service = service_fn(move |request| {
-                    answer(name, Arc::clone(&counter), seen.clone(), request)
-                });
+                let service = service_fn(move |request| answer(name, Arc::clone(&counter), seen.clone(), request));
                 tokio::spawn(
-                    hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service),
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
                 );
             }
         });
-        Self {
-            address,
-            requests,
-            heads,
-            task,
-        }
+        Self { address, requests, heads, task }
     }
 
     pub fn count(&self) -> u64 {
@@ -169,11 +152,7 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     counter.fetch_add(1, SeqCst);
     let (parts, mut body) = request.into_parts();
-    let big = parts
-        .uri
-        .path()
-        .strip_prefix("/big/")
-        .and_then(|size| size.parse().ok());
+    let big = parts.uri.path().strip_prefix("/big/").and_then(|size| size.parse().ok());
     let _ = seen.send(Request::from_parts(parts, ()));
     let mut length = 0;
     while let Some(Ok(frame)) = body.frame().await {
@@ -194,18 +173,11 @@ pub type Got = (u16, String, Vec<u8>);
 
 impl Raw {
     pub async fn open(port: u16) -> Self {
-        Self(
-            TcpStream::connect((LOOPBACK, port))
-                .await
-                .expect("the relay listens"),
-        )
+        Self(TcpStream::connect((LOOPBACK, port)).await.expect("the relay listens"))
     }
 
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.0
-            .write_all(bytes.as_ref())
-            .await
-            .expect("the relay reads");
+        self.0.write_all(bytes.as_ref()).await.expect("the relay reads");
     }
 
     /// A head, up to its empty line.
@@ -215,10 +187,7 @@ impl Raw {
             head.push(self.0.read_u8().await.expect("a whole head"));
         }
         let text = String::from_utf8(head).expect("text");
-        let status = text
-            .split(' ')
-            .nth(1)
-            .and_then(|status| status.parse().ok());
+        let status = text.split(' ').nth(1).and_then(|status| status.parse().ok());
         (status.unwrap_or(0), text)
     }
 
@@ -226,13 +195,8 @@ impl Raw {
     pub async fn answer(&mut self) -> Got {
         let (status, head) = self.head().await;
         let lower = head.to_ascii_lowercase();
-        let length = lower
-            .split("content-length: ")
-            .nth(1)
-            .and_then(|rest| rest.lines().next());
-        let length = length
-            .and_then(|length| length.parse().ok())
-            .expect("a length");
+        let length = lower.split("content-length: ").nth(1).and_then(|rest| rest.lines().next());
+        let length = length.and_then(|length| length.parse().ok()).expect("a length");
         let mut body = vec![0; length];
         self.0.read_exact(&mut body).await.expect("a whole body");
         (status, head, body)

@@ -36,10 +36,8 @@ async fn a_direction_closed_by_the_client_leaves_the_other_open() {
     client.send(vec![b'x'; size]).await;
     client.0.shutdown().await.expect("half closed");
     assert_eq!(client.rest().await, size.to_string().into_bytes());
-    until("the connection's end", || async {
-        rig.client.stats().await.expect("an answer").ports[&port].open == 0
-    })
-    .await;
+    until("the connection's end", || async { rig.client.stats().await.expect("an answer").ports[&port].open == 0 })
+        .await;
     let stats = rig.client.stats().await.expect("an answer").ports[&port].clone();
     let release = &stats.releases["r1"];
     assert_eq!((release.connections, release.connections_open), (1, 0));
@@ -63,11 +61,7 @@ async fn an_open_connection_stays_on_the_old_release_until_its_drain_ends() {
     rig.lead(port, Mode::Tcp, 2, new).await;
     let mut second = Raw::open(port).await;
     second.send("de").await;
-    let drained = rig
-        .client
-        .drain(port, "r1", Duration::from_millis(20))
-        .await
-        .expect("an answer");
+    let drained = rig.client.drain(port, "r1", Duration::from_millis(20)).await.expect("an answer");
     assert_eq!((drained.open, drained.closed), (1, 1));
     assert_eq!(first.rest().await, b"");
     second.0.shutdown().await.expect("half closed");
@@ -94,10 +88,7 @@ async fn an_endpoint_that_is_not_there_closes_the_connection() {
 
 #[tokio::test]
 async fn connections_beyond_the_limit_are_closed_at_once() {
-    let limits = Limits {
-        connections_per_port: 1,
-        ..Limits::default()
-    };
+    let limits = Limits { connections_per_port: 1, ..Limits::default() };
     let (_dir, rig) = Rig::limited(limits).await;
     let port = rig.port().await;
     rig.lead(port, Mode::Tcp, 1, counter().await).await;
@@ -107,9 +98,6 @@ async fn connections_beyond_the_limit_are_closed_at_once() {
     first.0.shutdown().await.expect("half closed");
     assert_eq!(first.rest().await, b"3");
     let stats = rig.client.stats().await.expect("an answer");
-    assert_eq!(
-        (stats.ports[&port].accepted, stats.ports[&port].refused),
-        (1, 1)
-    );
+    assert_eq!((stats.ports[&port].accepted, stats.ports[&port].refused), (1, 1));
     rig.stop().await;
 }

@@ -23,10 +23,7 @@ async fn upgrading(protocol: &'static str) -> (SocketAddr, mpsc::UnboundedReceiv
                 head.push(stream.read_u8().await.expect("a head"));
             }
             let text = String::from_utf8(head).expect("text").to_lowercase();
-            assert!(
-                text.contains("connection: upgrade\r\n") && text.contains("sec-websocket-key"),
-                "{text}"
-            );
+            assert!(text.contains("connection: upgrade\r\n") && text.contains("sec-websocket-key"), "{text}");
             let answer = format!(
                 "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\nX-Ws: 1\r\n\r\n"
             );
@@ -37,21 +34,13 @@ async fn upgrading(protocol: &'static str) -> (SocketAddr, mpsc::UnboundedReceiv
     (address, take)
 }
 
-async fn connect(
-    rig: &Rig,
-    port: u16,
-    app: &mut mpsc::UnboundedReceiver<TcpStream>,
-) -> (Raw, TcpStream) {
+async fn connect(rig: &Rig, port: u16, app: &mut mpsc::UnboundedReceiver<TcpStream>) -> (Raw, TcpStream) {
     let mut client = Raw::open(port).await;
     client.send(ASK).await;
     let (status, head) = client.head().await;
     let head = head.to_lowercase();
     assert_eq!(status, 101, "{head}");
-    assert!(
-        head.contains("upgrade: websocket")
-            && head.contains("connection: upgrade")
-            && head.contains("x-ws: 1")
-    );
+    assert!(head.contains("upgrade: websocket") && head.contains("connection: upgrade") && head.contains("x-ws: 1"));
     let server = app.recv().await.expect("upgraded");
     until("an open upgrade", || async {
         let stats = rig.client.stats().await.expect("an answer");
@@ -72,10 +61,7 @@ async fn a_websocket_stays_on_its_release_and_gets_a_close_frame_at_the_deadline
     rig.lead(port, Mode::Http, 2, new.address).await;
     assert_eq!(get(port).await.1, "new 0");
     let mut got = [0; 4];
-    server
-        .write_all(&[0x81, 2, b'h', b'i'])
-        .await
-        .expect("sent");
+    server.write_all(&[0x81, 2, b'h', b'i']).await.expect("sent");
     client.0.read_exact(&mut got).await.expect("passed on");
     assert_eq!(got, [0x81, 2, b'h', b'i']);
     client.send([0x81, 0x80, 1, 2, 3, 4]).await;
@@ -84,11 +70,7 @@ async fn a_websocket_stays_on_its_release_and_gets_a_close_frame_at_the_deadline
     assert_eq!(got, [0x81, 0x80, 1, 2, 3, 4]);
 
     let rig_client = rig.client.clone();
-    let drain = tokio::spawn(async move {
-        rig_client
-            .drain(port, "r1", Duration::from_millis(30))
-            .await
-    });
+    let drain = tokio::spawn(async move { rig_client.drain(port, "r1", Duration::from_millis(30)).await });
     assert_eq!(client.rest().await, CLOSE);
     drop(client);
     let mut last = Vec::new();
@@ -99,15 +81,7 @@ async fn a_websocket_stays_on_its_release_and_gets_a_close_frame_at_the_deadline
     assert_eq!((drained.open, drained.closed), (1, 1));
     let stats = rig.client.stats().await.expect("an answer");
     let release = &stats.ports[&port].releases["r1"];
-    assert_eq!(
-        (
-            release.upgrades,
-            release.upgrades_open,
-            release.in_flight,
-            release.responses_1xx
-        ),
-        (1, 0, 0, 1)
-    );
+    assert_eq!((release.upgrades, release.upgrades_open, release.in_flight, release.responses_1xx), (1, 0, 0, 1));
     rig.stop().await;
 }
 
@@ -119,10 +93,7 @@ async fn a_frame_that_is_passing_ends_before_the_close_frame() {
     let port = rig.port().await;
     rig.lead(port, Mode::Http, 1, address).await;
     let (mut client, mut server) = connect(&rig, port, &mut app).await;
-    server
-        .write_all(&[0x82, 5, b'a', b'b'])
-        .await
-        .expect("sent");
+    server.write_all(&[0x82, 5, b'a', b'b']).await.expect("sent");
     let mut got = [0; 4];
     client.0.read_exact(&mut got).await.expect("passed on");
     rig.lead(port, Mode::Http, 2, new.address).await;
@@ -163,19 +134,10 @@ async fn a_refused_upgrade_is_an_ordinary_answer_and_h2c_is_not_asked_for() {
     let mut client = Raw::open(port).await;
     client.send(ASK).await;
     assert_eq!(client.answer().await.0, 200);
-    assert!(
-        app.heads
-            .recv()
-            .await
-            .expect("seen")
-            .headers()
-            .contains_key("upgrade")
-    );
+    assert!(app.heads.recv().await.expect("seen").headers().contains_key("upgrade"));
     client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n\r\n").await;
     assert_eq!(client.answer().await.0, 200);
     let head = app.heads.recv().await.expect("seen");
-    assert!(
-        !head.headers().contains_key("upgrade") && !head.headers().contains_key("http2-settings")
-    );
+    assert!(!head.headers().contains_key("upgrade") && !head.headers().contains_key("http2-settings"));
     rig.stop().await;
 }
