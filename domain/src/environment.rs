@@ -1,5 +1,7 @@
 //! One running copy of a stack on one host.
 
+pub mod diff;
+
 use std::collections::BTreeMap;
 
 use crate::ids::{EnvironmentId, Generation, HostId, PrincipalId, RunId};
