@@ -1,1 +1,3 @@
-//! tests
+//! What tests share: a harness of real processes, and the simulator.
+
+pub mod harness;

@@ -3,14 +3,7 @@
 use super::tree::{File, files, none, rust};
 
 /// The product's crates.
-const PRODUCT: [&str; 6] = [
-    "agent/src",
-    "coordinator/src",
-    "domain/src",
-    "manifest/src",
-    "proto/src",
-    "transport/src",
-];
+const PRODUCT: [&str; 6] = ["agent/src", "coordinator/src", "domain/src", "manifest/src", "proto/src", "transport/src"];
 
 /// Files longer than this cannot be read whole.
 const LONGEST: usize = 600;
@@ -29,10 +22,7 @@ fn is_word(line: &str, word: &str) -> bool {
     let edge = |c: Option<char>| c.is_none_or(|c| !c.is_alphanumeric() && c != '_');
     line.match_indices(word).any(|(at, _)| {
         edge(line.get(..at).and_then(|before| before.chars().next_back()))
-            && edge(
-                line.get(at + word.len()..)
-                    .and_then(|after| after.chars().next()),
-            )
+            && edge(line.get(at + word.len()..).and_then(|after| after.chars().next()))
     })
 }
 
@@ -53,19 +43,14 @@ fn domain_has_no_clock_no_io_and_no_random_order() {
         "new_v4",
         "async",
     ];
-    let found = lines(&rust(&["domain/src"]), |line| {
-        forbidden.iter().any(|word| is_word(line, word))
-    });
+    let found = lines(&rust(&["domain/src"]), |line| forbidden.iter().any(|word| is_word(line, word)));
     none("domain decides from what it is given", &found);
 }
 
 #[test]
 fn no_file_is_called_mod_rs() {
-    let found: Vec<String> = files(".rs")
-        .into_iter()
-        .map(|file| file.path)
-        .filter(|path| path.ends_with("/mod.rs"))
-        .collect();
+    let found: Vec<String> =
+        files(".rs").into_iter().map(|file| file.path).filter(|path| path.ends_with("/mod.rs")).collect();
     none("write name.rs beside name/", &found);
 }
 
@@ -86,30 +71,15 @@ fn lints_are_expected_with_a_reason_and_never_allowed() {
     let inner = ["#", "![allow("].concat();
     none(
         "use #[expect(…, reason = \"…\")]",
-        &lines(&files(".rs"), |line| {
-            line.contains(&allow) || line.contains(&inner)
-        }),
+        &lines(&files(".rs"), |line| line.contains(&allow) || line.contains(&inner)),
     );
 }
 
 #[test]
 fn nothing_is_left_to_be_done() {
-    let open = [
-        ["todo", "!("].concat(),
-        ["unimplemented", "!("].concat(),
-        ["dbg", "!("].concat(),
-    ];
-    none(
-        "finish these",
-        &lines(&files(".rs"), |line| {
-            open.iter().any(|call| line.contains(call))
-        }),
-    );
-    let marks = [
-        ["FIX", "ME"].concat(),
-        ["XX", "X:"].concat(),
-        ["TO", "DO:"].concat(),
-    ];
+    let open = [["todo", "!("].concat(), ["unimplemented", "!("].concat(), ["dbg", "!("].concat()];
+    none("finish these", &lines(&files(".rs"), |line| open.iter().any(|call| line.contains(call))));
+    let marks = [["FIX", "ME"].concat(), ["XX", "X:"].concat(), ["TO", "DO:"].concat()];
     let found: Vec<String> = files(".rs")
         .iter()
         .flat_map(|file| file.lines().map(move |(number, line)| (file, number, line)))
@@ -132,18 +102,11 @@ fn the_product_starts_no_shell() {
 #[test]
 fn only_the_stores_speak_sql() {
     let sql = ["SELECT ", "INSERT INTO ", "DELETE FROM ", "UPDATE "];
-    let mut found = lines(&rust(&PRODUCT), |line| {
-        sql.iter().any(|word| line.contains(word)) && line.contains('"')
-    });
+    let mut found = lines(&rust(&PRODUCT), |line| sql.iter().any(|word| line.contains(word)) && line.contains('"'));
     found.retain(|line| {
-        !line.starts_with("coordinator/src/store")
-            && !line.starts_with("agent/src/state")
-            && !line.contains("tests.rs")
+        !line.starts_with("coordinator/src/store") && !line.starts_with("agent/src/state") && !line.contains("tests.rs")
     });
-    none(
-        "statements belong to store/ (coordinator) and state/ (agent)",
-        &found,
-    );
+    none("statements belong to store/ (coordinator) and state/ (agent)", &found);
 }
 
 #[test]
@@ -151,33 +114,22 @@ fn no_statement_uses_like() {
     let mut sources = rust(&["coordinator/src/store", "agent/src/state"]);
     sources.extend(files(".sql"));
     let like = ["LI", "KE"].concat();
-    let found: Vec<String> = lines(&sources, |line| is_word(line, &like))
-        .into_iter()
-        .filter(|line| !line.contains(": --"))
-        .collect();
+    let found: Vec<String> =
+        lines(&sources, |line| is_word(line, &like)).into_iter().filter(|line| !line.contains(": --")).collect();
     none("SQLite and PostgreSQL disagree about its case", &found);
 }
 
 #[test]
 fn the_command_line_knows_nothing_of_the_server() {
-    let server = [
-        "app", "ca", "events", "grpc", "http", "sessions", "store", "tasks", "vault",
-    ];
+    let server = ["app", "ca", "events", "grpc", "http", "sessions", "store", "tasks", "vault"];
     let found = lines(&rust(&["coordinator/src/cli"]), |line| {
         server.iter().any(|module| {
-            [
-                format!("crate::{module}::"),
-                format!("crate::{module};"),
-                format!("coordinator::{module}::"),
-            ]
-            .iter()
-            .any(|path| line.contains(path.as_str()))
+            [format!("crate::{module}::"), format!("crate::{module};"), format!("coordinator::{module}::")]
+                .iter()
+                .any(|path| line.contains(path.as_str()))
         })
     });
-    none(
-        "cli/ is a client: it uses proto, transport and manifest",
-        &found,
-    );
+    none("cli/ is a client: it uses proto, transport and manifest", &found);
 }
 
 #[test]
@@ -191,20 +143,13 @@ fn the_command_line_runs_where_there_is_no_unix() {
         let mut depth_of_unix = None::<usize>;
         for (index, line) in all.iter().enumerate() {
             let indent = line.len() - line.trim_start().len();
-            if line.trim_start().starts_with("#[cfg(")
-                && line.contains("unix")
-                && !line.contains("not(unix)")
-            {
+            if line.trim_start().starts_with("#[cfg(") && line.contains("unix") && !line.contains("not(unix)") {
                 depth_of_unix = Some(indent);
             } else if line.trim() == "}" && depth_of_unix == Some(indent) {
                 depth_of_unix = None;
             }
-            let before = index
-                .checked_sub(1)
-                .and_then(|before| all.get(before))
-                .unwrap_or(&"");
-            if depth_of_unix.is_none() && line.contains("os::unix") && !before.contains("cfg(unix)")
-            {
+            let before = index.checked_sub(1).and_then(|before| all.get(before)).unwrap_or(&"");
+            if depth_of_unix.is_none() && line.contains("os::unix") && !before.contains("cfg(unix)") {
                 found.push(format!("{}:{}: {}", file.path, index + 1, line.trim()));
             }
         }
@@ -216,10 +161,7 @@ fn the_command_line_runs_where_there_is_no_unix() {
 fn decisions_are_not_made_by_whoever_carries_them_out() {
     // Conversions between messages and nouns live in proto/src/convert alone.
     let found = lines(&rust(&["agent/src", "coordinator/src"]), |line| {
-        line.starts_with("impl")
-            && line.contains("From<")
-            && line.contains("v1::")
-            && line.contains("domain::")
+        line.starts_with("impl") && line.contains("From<") && line.contains("v1::") && line.contains("domain::")
     });
     none("conversions belong to proto/src/convert", &found);
 }

@@ -1,0 +1,87 @@
+//! Removing what a cluster made: processes by their command line, Docker objects by their host's label, its folder.
+
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::condition::{SOON, until};
+use super::docker::Engine;
+
+/// Label of what a test starts beside Muster.
+pub const LABEL: &str = "io.muster.it";
+
+/// Folders of clusters begin so; the id of their process follows.
+pub const PREFIX: &str = "muster-it-";
+
+/// Processes whose command line names `folder`, zombies apart.
+#[must_use]
+pub fn processes(folder: &Path) -> Vec<u32> {
+    let needle = folder.to_string_lossy().into_owned();
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_string_lossy().parse::<u32>().ok())
+        .filter(|pid| *pid != std::process::id())
+        .filter(|pid| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(&needle)
+        })
+        .collect()
+}
+
+/// Ends a process of ours at once.
+pub fn kill(pid: u32) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, Signal::KILL);
+    }
+}
+
+/// Ids of the hosts whose state lies in `folder/HOST/state`.
+#[must_use]
+pub fn host_ids(folder: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    entries
+        .flatten()
+        .filter_map(|entry| std::fs::read_to_string(entry.path().join("state/host_id")).ok())
+        .map(|id| id.trim().to_owned())
+        .filter(|id| !id.is_empty())
+        .collect()
+}
+
+/// Everything of the cluster in `folder`, on this machine's engine.
+pub fn cluster(folder: &Path) {
+    // Relays and jobs outlive their agents on purpose; a killed parent may still start one.
+    until(SOON, "the cluster's processes end", || {
+        let left = processes(folder);
+        left.iter().for_each(|pid| kill(*pid));
+        left.is_empty()
+    });
+    let engine = Engine::default();
+    for id in host_ids(folder) {
+        engine.remove_all(&format!("io.muster.host={id}"));
+    }
+    let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    engine.remove_all(&format!("{LABEL}={name}"));
+    if let Err(why) = std::fs::remove_dir_all(folder) {
+        eprintln!("cleaning up {}: {why}", folder.display());
+    }
+}
+
+/// Clusters of test runs that were killed; once per process.
+pub fn sweep() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let pid = name
+                .strip_prefix(PREFIX)
+                .and_then(|rest| rest.split('-').next())
+                .and_then(|pid| pid.parse::<u32>().ok());
+            if pid.is_some_and(|pid| !PathBuf::from(format!("/proc/{pid}")).exists()) {
+                cluster(&entry.path());
+            }
+        }
+    });
+}

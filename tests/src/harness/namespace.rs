@@ -1,0 +1,77 @@
+//! A host of its own: a network namespace with an engine, as `scripts/netns-host.sh` makes it.
+
+use std::process::Command;
+
+use super::binaries::root;
+
+/// One such host; removed when dropped.
+#[derive(Debug)]
+pub struct Namespace {
+    name: String,
+    /// The host's address.
+    pub address: String,
+    /// This machine's address towards it.
+    pub gateway: String,
+    /// Its engine's socket, `unix://…`.
+    pub engine: String,
+}
+
+fn script(arguments: &[&str]) -> String {
+    let out = Command::new(root().join("scripts/netns-host.sh")).args(arguments).output().expect("netns-host.sh runs");
+    assert!(out.status.success(), "netns-host.sh {arguments:?}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+impl Namespace {
+    /// Makes it; `index` picks its addresses.
+    ///
+    /// # Panics
+    /// The script fails.
+    #[must_use]
+    pub fn up(name: &str, index: u8) -> Self {
+        // What a killed test left.
+        let _ = Command::new(root().join("scripts/netns-host.sh")).args(["down", name]).output();
+        let shown = script(&["up", name, &index.to_string()]);
+        let value = |key: &str| {
+            let start = format!("{key}=");
+            shown.lines().find_map(|line| line.strip_prefix(&start)).unwrap_or_default().to_owned()
+        };
+        Self {
+            name: name.to_owned(),
+            address: value("ADDRESS"),
+            gateway: value("GATEWAY"),
+            engine: value("DOCKER_HOST"),
+        }
+    }
+
+    /// Words before a command that runs in it.
+    #[must_use]
+    pub fn prefix(&self) -> Vec<String> {
+        let script = root().join("scripts/netns-host.sh").to_string_lossy().into_owned();
+        vec![script, "exec".to_owned(), self.name.clone()]
+    }
+
+    /// Gives its engine images of this machine's.
+    pub fn load(&self, images: &[&str]) {
+        script(&[["load", self.name.as_str()].as_slice(), images].concat());
+    }
+
+    /// Drops everything between it and this machine, both ways, silently.
+    pub fn cut(&self) {
+        script(&["cut", &self.name]);
+    }
+
+    /// Lets it through again.
+    pub fn heal(&self) {
+        script(&["heal", &self.name]);
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let down = Command::new(root().join("scripts/netns-host.sh")).args(["down", &self.name]).output();
+        if !down.as_ref().is_ok_and(|out| out.status.success()) {
+            eprintln!("cleaning up {}: {down:?}", self.name);
+        }
+    }
+}
