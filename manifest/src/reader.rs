@@ -48,6 +48,15 @@ impl<'n> Fields<'n> {
     }
 }
 
+#[cfg(test)]
+impl Keys {
+    /// The keys that a reference does not name in backquotes.
+    pub(crate) fn undocumented(&self, reference: &str) -> Vec<&'static str> {
+        let all = self.known.iter().copied().chain(self.absent.iter().map(|(key, _)| *key));
+        all.filter(|key| !reference.contains(&format!("`{key}`"))).collect()
+    }
+}
+
 impl<'a> Reader<'a> {
     pub(crate) fn new(file: &'a str, family: &'static Family) -> Self {
         Self { file, family, problems: Vec::new(), notices: Vec::new() }

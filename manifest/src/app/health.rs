@@ -11,7 +11,7 @@ use crate::yaml::{Node, Value};
 
 const PROBES: [&str; 6] = ["http", "tcp", "command", "container", "postgres", "redis"];
 
-const KEYS: Keys = Keys {
+pub(super) const KEYS: Keys = Keys {
     known: &[
         "http",
         "tcp",

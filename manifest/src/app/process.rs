@@ -15,7 +15,7 @@ const MAX_PORTS: usize = 64;
 /// Longest value of a variable, in bytes.
 const MAX_VALUE: usize = 32 * 1024;
 
-const KEYS: Keys = Keys {
+pub(super) const KEYS: Keys = Keys {
     known: &["command", "ports", "health", "overlap", "on", "environment"],
     absent: &[
         ("secrets", "give settings with `muster config set`"),

@@ -14,7 +14,7 @@ const MAX_COUNT: u32 = 100_000;
 /// Most waves.
 const MAX_WAVES: usize = 100;
 
-const KEYS: Keys = Keys {
+pub(super) const KEYS: Keys = Keys {
     known: &[
         "max_parallel",
         "canary",

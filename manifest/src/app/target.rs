@@ -14,7 +14,7 @@ use crate::problem::Code;
 use crate::reader::{Keys, Reader, cut, shown};
 use crate::yaml::{Entry, Node, Value};
 
-const KEYS: Keys = Keys {
+pub(super) const KEYS: Keys = Keys {
     known: &["members", "driver", "expose", "rollout", "gates"],
     absent: &[
         ("hooks", "run migrations before the rollout, in your pipeline"),

@@ -17,7 +17,7 @@ const DEFAULT_NO_OUTPUT: Duration = Duration::from_secs(5 * 60);
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
-const KEYS: Keys = Keys {
+pub(super) const KEYS: Keys = Keys {
     known: &["command", "service", "reports", "timeout", "no_output"],
     absent: &[
         ("shards", "name several tests instead"),

@@ -241,3 +241,11 @@ fn a_hostile_file_gives_no_more_than_a_hundred_problems() {
     let text: String = (0..5000).map(|n| format!("k{n}: 1\n")).collect();
     assert_eq!(problems(&text).len(), 100);
 }
+
+#[test]
+fn every_key_is_in_the_reference() {
+    let reference = include_str!("../../../docs/muster-yaml.md");
+    for keys in [&KEYS, &process::KEYS, &health::KEYS, &test_spec::KEYS, &target::KEYS, &rollout::KEYS] {
+        assert_eq!(keys.undocumented(reference), Vec::<&str>::new());
+    }
+}

@@ -320,3 +320,11 @@ fn no_message_holds_the_value_of_a_variable() {
         assert!(!problem.to_string().contains("hunter2"), "{problem}");
     }
 }
+
+#[test]
+fn every_key_is_in_the_reference() {
+    let reference = include_str!("../../../docs/stack-file.md");
+    for keys in [&KEYS, &keys::SERVICE, &keys::MUSTER_SERVICE] {
+        assert_eq!(keys.undocumented(reference), Vec::<&str>::new());
+    }
+}
