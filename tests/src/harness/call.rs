@@ -186,7 +186,6 @@ impl Output {
     ///
     /// # Panics
     /// It ended otherwise.
-    #[must_use]
     pub fn with_code(self, code: i32) -> Self {
         assert_eq!(self.code, code, "{} → exit code {}\n{}{}", self.shown, self.code, self.stdout, self.stderr);
         self
@@ -212,7 +211,6 @@ impl Output {
     ///
     /// # Panics
     /// It did not.
-    #[must_use]
     pub fn says(self, text: &str) -> Self {
         assert!(self.all().contains(text), "{} did not print {text:?}:\n{}{}", self.shown, self.stdout, self.stderr);
         self

@@ -37,16 +37,19 @@ pub fn kill(pid: u32) {
     }
 }
 
+/// The host's id, once it has joined; `state` is its agent's state folder.
+#[must_use]
+pub fn host_id(state: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(state.join("identity.json")).ok()?;
+    let identity: serde_json::Value = serde_json::from_str(&text).ok()?;
+    identity["host_id"].as_str().filter(|id| !id.is_empty()).map(str::to_owned)
+}
+
 /// Ids of the hosts whose state lies in `folder/HOST/state`.
 #[must_use]
 pub fn host_ids(folder: &Path) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
-    entries
-        .flatten()
-        .filter_map(|entry| std::fs::read_to_string(entry.path().join("state/host_id")).ok())
-        .map(|id| id.trim().to_owned())
-        .filter(|id| !id.is_empty())
-        .collect()
+    entries.flatten().filter_map(|entry| host_id(&entry.path().join("state"))).collect()
 }
 
 /// Everything of the cluster in `folder`, on this machine's engine.

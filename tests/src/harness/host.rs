@@ -157,12 +157,11 @@ impl Host {
     /// Waits until the coordinator calls it ready.
     #[must_use]
     pub fn joined(mut self, cluster: &Cluster) -> Self {
-        let file = self.folder.join("state/host_id");
+        let state = self.folder.join("state");
         let agent = &mut self.agent;
         self.id = eventually(SOON, &format!("{} joins", self.name), || {
             assert!(agent.runs(), "the agent ended:\n{}", agent.printed());
-            let id = std::fs::read_to_string(&file).map_err(|why| why.to_string())?.trim().to_owned();
-            if id.is_empty() { Err("no id".to_owned()) } else { Ok(id) }
+            clean::host_id(&state).ok_or_else(|| "it has no id".to_owned())
         });
         cluster.wait_host(&self.name, "READY", SOON);
         self

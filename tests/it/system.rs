@@ -1,0 +1,9 @@
+//! The main job on real Docker, through the command line.
+
+mod environments;
+pub mod production;
+mod rollouts;
+mod runs;
+pub use runs::no_traces;
+mod sharing;
+mod starting;
