@@ -1,0 +1,19 @@
+//! Stored shape of a host's facts.
+
+use domain::host::Facts;
+
+use super::document;
+
+document!(Facts => FactsShape {
+    agent_version: String,
+    boot_id: String,
+    platform: String,
+    os: String,
+    cpus: u32,
+    memory_bytes: u64,
+    memory_available_bytes: u64,
+    disk_bytes: u64,
+    disk_available_bytes: u64,
+    engine_version: String,
+    address: String,
+});
