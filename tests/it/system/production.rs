@@ -91,7 +91,7 @@ impl Production {
                     return Err(format!("it runs {running:?}"));
                 }
                 let health = health(host)?;
-                if health["release"] == release.to_string() { Ok(()) } else { Err(health.to_string()) }
+                if health["release"] == release.to_string().as_str() { Ok(()) } else { Err(health.to_string()) }
             });
         }
         let all = self.hosts.iter().flat_map(Host::running).filter(|name| name.contains("-scheduler-")).count();

@@ -32,7 +32,7 @@ fn is_test(path: &str) -> bool {
 /// Words `E_…` of a line; those that end in `_` are only the beginning of one.
 fn codes(line: &str) -> impl Iterator<Item = String> {
     line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-        .filter(|word| word.len() > 4 && word.starts_with("E_") && !word.ends_with('_'))
+        .filter(|word| word.len() > 3 && word.starts_with("E_") && !word.ends_with('_'))
         .filter(|word| word.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'))
         .map(str::to_owned)
 }
@@ -65,7 +65,7 @@ fn every_explained_reason_code_exists_and_says_what_to_do() {
     let used: BTreeSet<String> = codes_in_use().into_keys().collect();
     let findings: Vec<String> = documented()
         .into_iter()
-        .filter(|(code, cells)| !used.contains(code) || cells.len() != 2 || cells.iter().any(|cell| cell.len() < 8))
+        .filter(|(code, cells)| !used.contains(code) || cells.len() != 2 || cells.iter().any(|cell| cell.len() < 6))
         .map(|(code, cells)| format!("{code}: {cells:?}"))
         .collect();
     none("docs/reason-codes.md: a code that nothing uses, or a row without meaning or advice", &findings);
