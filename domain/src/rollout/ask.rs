@@ -167,7 +167,8 @@ fn try_again(plan: &Plan, progress: &mut Progress, now: Timestamp) {
     }
     let undone = |state: StepState| !matches!(state, StepState::Healthy | StepState::Parked);
     let open = plan.members.iter().zip(&progress.steps).filter(|(_, step)| undone(step.state));
-    progress.wave = open.map(|(member, _)| member.wave).min().unwrap_or(progress.wave);
+    // Never on: a wave whose bake was interrupted still has its gate before it.
+    progress.wave = open.map(|(member, _)| member.wave).min().map_or(progress.wave, |wave| wave.min(progress.wave));
     progress.bake_until = None;
     progress.interrupted = Some(RolloutState::Running);
     progress.progress_by = Deadline::Left(plan.policy.progress_deadline);

@@ -224,7 +224,7 @@ impl fmt::Display for Waiting {
                 write!(f, "waiting for: {} to settle; then the newer rollout goes on", list(members))
             }
             Self::Parked { state, why, members } => {
-                write!(f, "{}{}; waiting for: {} to come back and get what it ended on", state.name(), after(why), list(members))
+                write!(f, "{}{}; waiting for: {} to be back and spared, and get what it ended on", state.name(), after(why), list(members))
             }
             Self::Ended { state, why } => write!(f, "{}{}", state.name(), after(why)),
         }

@@ -38,6 +38,8 @@ pub(super) struct Process {
     opened: bool,
     fails: u32,
     last_fail: Option<BootTime>,
+    /// The latest question that was not answered well.
+    last_bad: Option<BootTime>,
     /// First pass of the unbroken window.
     healthy_since: Option<BootTime>,
     last_pass: Option<BootTime>,
@@ -107,6 +109,7 @@ impl Process {
         self.opened = false;
         self.fails = 0;
         self.last_fail = None;
+        self.last_bad = None;
         self.healthy_since = None;
         self.last_pass = None;
     }
@@ -145,20 +148,27 @@ impl Process {
         }
         self.answers.push((sample.taken, sample.outcome, cut(&sample.text)));
         match sample.outcome {
+            // Answers may overtake each other: a pass that was asked for before a failure does not mend it.
+            Outcome::Pass if self.last_bad.is_some_and(|bad| sample.taken.at < bad.at) => false,
             Outcome::Pass => {
                 self.opened = true;
                 self.fails = 0;
                 self.last_fail = None;
                 self.failure = None;
                 self.healthy_since.get_or_insert(sample.taken);
-                self.last_pass = Some(sample.taken);
+                let last = self.last_pass.filter(|last| last.at > sample.taken.at);
+                self.last_pass = Some(last.unwrap_or(sample.taken));
                 false
             }
             Outcome::Refused if !self.opened => false,
             Outcome::Fail | Outcome::Refused => {
                 self.opened = true;
+                let last = self.last_bad.filter(|last| last.at > sample.taken.at);
+                self.last_bad = Some(last.unwrap_or(sample.taken));
                 // One failing answer breaks the window; only `failures` of them are a failed verdict.
-                self.healthy_since = None;
+                if self.healthy_since.is_some_and(|since| since.at <= sample.taken.at) {
+                    self.healthy_since = None;
+                }
                 self.failing_answer(name, check, sample, since, now)
             }
         }

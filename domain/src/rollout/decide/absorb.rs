@@ -9,6 +9,9 @@ use crate::step::report::{HealthNow, Report, StageOutcome, StepReport};
 
 impl Turn<'_> {
     pub(super) fn absorb(&mut self) {
+        if self.next.state == RolloutState::Queued {
+            return;
+        }
         for index in self.indices() {
             self.presence(index);
             if !self.ready(index) {

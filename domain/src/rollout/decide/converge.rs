@@ -41,7 +41,8 @@ impl Turn<'_> {
             return true;
         };
         let parallel = self.plan.policy.max_parallel.of(self.plan.size()).max(1);
-        let busy = self.count(|turn, other| turn.next.steps[other].converging);
+        // One that went away again must not keep the others from coming back.
+        let busy = self.count(|turn, other| turn.next.steps[other].converging && turn.ready(other));
         if busy >= parallel || !self.spares(index) {
             return false;
         }
