@@ -1,0 +1,207 @@
+//! The relay against a direct connection, both modes.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tests::harness::binaries;
+use tests::harness::condition::{SOON, eventually};
+
+use super::report::{Samples, figure, section};
+
+const REQUESTS: usize = 20_000;
+const CLIENTS: usize = 16;
+const SECONDS: f64 = 4.0;
+const BULK: usize = 1 << 30;
+const PIECE: usize = 1 << 18;
+
+/// Answers `GET /` with two bytes and `GET /bulk` with a gigabyte, on kept connections.
+fn server() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("its address");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || serve(stream));
+        }
+    });
+    address
+}
+
+fn serve(stream: TcpStream) -> Option<()> {
+    stream.set_nodelay(true).ok()?;
+    let mut reader = BufReader::new(stream);
+    let zeros = vec![0; PIECE];
+    loop {
+        let bulk = head(&mut reader)?.starts_with("GET /bulk");
+        let length = if bulk { BULK } else { 2 };
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+        if bulk {
+            reader.get_mut().write_all(answer.as_bytes()).ok()?;
+            for _ in 0..BULK / PIECE {
+                reader.get_mut().write_all(&zeros).ok()?;
+            }
+        } else {
+            reader.get_mut().write_all((answer + "ok").as_bytes()).ok()?;
+        }
+    }
+}
+
+/// The first line of a head, which is read whole.
+fn head(reader: &mut BufReader<TcpStream>) -> Option<String> {
+    let mut first = String::new();
+    let mut line = String::new();
+    reader.read_line(&mut first).ok().filter(|count| *count > 0)?;
+    loop {
+        line.clear();
+        reader.read_line(&mut line).ok().filter(|count| *count > 0)?;
+        if line == "\r\n" {
+            return Some(first);
+        }
+    }
+}
+
+struct Client(BufReader<TcpStream>);
+
+impl Client {
+    fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("a connection");
+        stream.set_nodelay(true).expect("nodelay");
+        Self(BufReader::new(stream))
+    }
+
+    fn ask(&mut self) {
+        self.0.get_mut().write_all(b"GET / HTTP/1.1\r\nhost: bench\r\n\r\n").expect("sent");
+        assert!(head(&mut self.0).expect("an answer").contains("200"));
+        let mut body = [0; 2];
+        self.0.read_exact(&mut body).expect("a body");
+    }
+
+    /// Bytes per second of one large answer.
+    fn bulk(&mut self) -> f64 {
+        self.0.get_mut().write_all(b"GET /bulk HTTP/1.1\r\nhost: bench\r\n\r\n").expect("sent");
+        let begun = Instant::now();
+        head(&mut self.0).expect("an answer");
+        let mut left = BULK;
+        let mut buffer = vec![0; PIECE];
+        while left > 0 {
+            let count = self.0.read(&mut buffer).expect("a body");
+            assert!(count > 0, "the answer ends early");
+            left -= count;
+        }
+        BULK as f64 / begun.elapsed().as_secs_f64()
+    }
+}
+
+struct Relay {
+    process: Child,
+    socket: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Relay {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let socket = folder.path().join("relay.sock");
+        let process = Command::new(binaries::agent())
+            .arg("relay")
+            .args([Path::new("--state-dir"), &folder.path().join("state"), Path::new("--socket"), &socket])
+            .args(["--ports", "27000-27099"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the relay starts");
+        let relay = Self { process, socket, _folder: folder };
+        eventually(SOON, "the relay listens", || {
+            UnixStream::connect(&relay.socket).map(drop).map_err(|why| why.to_string())
+        });
+        relay
+    }
+
+    fn publish(&self, port: u16, mode: &str, endpoint: SocketAddr) -> SocketAddr {
+        let request = json!({
+            "do": "set_route", "port": port, "mode": mode, "key": format!("bench:{mode}"), "release": "1", "generation": 1,
+            "endpoint": endpoint.to_string(),
+        });
+        let mut stream = UnixStream::connect(&self.socket).expect("the control socket");
+        stream.write_all(format!("{request}\n").as_bytes()).expect("sent");
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer).expect("an answer");
+        assert!(!answer.contains("E_"), "{answer}");
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Microseconds of requests one after the other on one connection.
+fn latency(address: SocketAddr) -> Samples {
+    let mut client = Client::connect(address);
+    (0..500).for_each(|_| client.ask());
+    let one = |client: &mut Client| {
+        let begun = Instant::now();
+        client.ask();
+        begun.elapsed().as_secs_f64() * 1e6
+    };
+    Samples::of((0..REQUESTS).map(|_| one(&mut client)).collect())
+}
+
+/// Requests per second of several connections at once.
+fn throughput(address: SocketAddr) -> f64 {
+    let begun = Instant::now();
+    let end = begun + Duration::from_secs_f64(SECONDS);
+    let work = move || {
+        let mut client = Client::connect(address);
+        let mut count = 0_u64;
+        while Instant::now() < end {
+            client.ask();
+            count += 1;
+        }
+        count
+    };
+    let workers: Vec<_> = (0..CLIENTS).map(|_| std::thread::spawn(work)).collect();
+    let count: u64 = workers.into_iter().map(|worker| worker.join().expect("a worker")).sum();
+    count as f64 / begun.elapsed().as_secs_f64()
+}
+
+pub fn measure() -> String {
+    let direct = server();
+    let relay = Relay::start();
+    let ways = [
+        ("direct", direct),
+        ("relay, `tcp`", relay.publish(27001, "tcp", direct)),
+        ("relay, `http`", relay.publish(27002, "http", direct)),
+    ];
+    let mut rows = Vec::new();
+    let mut base = None;
+    for (name, address) in ways {
+        let latency = latency(address);
+        let direct = *base.get_or_insert(latency.median());
+        let bulk = Samples::of((0..3).map(|_| Client::connect(address).bulk() / 1e6).collect());
+        rows.push(vec![
+            name.to_owned(),
+            figure(latency.median()),
+            figure(latency.at(0.99)),
+            figure(latency.median() - direct),
+            figure(throughput(address)),
+            figure(bulk.median()),
+        ]);
+    }
+    section(
+        "Relay",
+        &["way", "request µs, median", "99 %", "added, median", "requests/s", "MB/s, one connection"],
+        &rows,
+        &format!(
+            "Kept HTTP/1.1 connections over loopback; {REQUESTS} requests one after the other, then {CLIENTS} connections for \
+             {SECONDS} s, then a gigabyte. Client, server and relay share the machine's cores, so throughput is theirs together."
+        ),
+    )
+}
