@@ -3,6 +3,7 @@
 //! installed service would be.
 
 mod agent;
+mod bad_input;
 mod coordinator;
 mod cut;
 mod relay;

@@ -13,6 +13,7 @@ pub mod daemon;
 pub mod docker;
 pub mod example;
 pub mod fleet;
+pub mod grpc;
 pub mod host;
 pub mod namespace;
 pub mod ranges;
