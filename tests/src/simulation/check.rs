@@ -280,7 +280,8 @@ impl Check {
         if old.state == new.state || !matches!(new.state, StepState::Healthy | StepState::Failed | StepState::Reverted) {
             return Ok(());
         }
-        let no_previous = old.state == StepState::Parked && new.previous == Previous::Nothing;
+        // Not a verdict: there is nothing that a parked member could be brought to.
+        let no_previous = commit.after.state.is_terminal() && new.previous == Previous::Nothing;
         if !no_previous {
             let told = brain.report(host);
             let current = told.is_some_and(|report| {
@@ -312,7 +313,8 @@ impl Check {
             let passes = report.is_some_and(|report| {
                 report.serving && report.current.is_some() && report.health == HealthNow::Passing
             });
-            !busy(step.state) && !step.converging && passes && brain.presence(commit.hosts[ordinal]) == Presence::Ready
+            let ended = commit.after.state.is_terminal() && step.state == StepState::Failed;
+            (ended || !busy(step.state)) && !step.converging && passes && brain.presence(commit.hosts[ordinal]) == Presence::Ready
         };
         let count = |steps: &[Step]| (0..steps.len()).filter(|ordinal| well(steps, *ordinal)).count();
         let taken = (0..commit.after.steps.len()).any(|ordinal| {

@@ -41,7 +41,9 @@ impl Turn<'_> {
     /// Serves and passes, as far as is known.
     pub(super) fn available(&self, index: usize) -> bool {
         let step = &self.next.steps[index];
-        let busy = step.state.in_flight() || matches!(step.state, StepState::Failed | StepState::Reverting);
+        // Once the rollout ended, what a failed member does now counts, not how its step went.
+        let failed = step.state == StepState::Failed && !self.next.state.is_terminal();
+        let busy = step.state.in_flight() || step.state == StepState::Reverting || failed;
         if busy || step.converging || !self.ready(index) {
             return false;
         }
