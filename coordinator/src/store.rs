@@ -39,6 +39,10 @@ pub mod secret;
 mod sql;
 mod sqlite;
 pub mod target;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+#[cfg(test)]
+mod tests;
 pub mod token;
 pub mod tx;
 

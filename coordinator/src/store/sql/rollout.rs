@@ -190,17 +190,22 @@ impl SqlTx {
     }
 
     /// The index would refuse a second active rollout, too, but fail the whole transaction.
-    async fn only_active(&mut self, row: &RolloutRow, next: &Progress) -> Result<()> {
+    async fn only_active(&mut self, row: &RolloutRow, next: &Progress, new: bool) -> Result<()> {
         if !next.state.is_active() {
             return Ok(());
         }
-        let target = &row.plan.target;
+        let (id, target) = (row.plan.rollout, &row.plan.target);
         let sql = "SELECT id FROM rollouts \
                    WHERE project = $1 AND app = $2 AND target = $3 AND active = 1 AND id <> $4";
-        let values = values![&row.project, &target.app, &target.target, row.plan.rollout];
-        match self.one::<Id>(sql, values).await? {
-            Some(_) => Err(Error::exists("rollouts", target)),
-            None => Ok(()),
+        let values = values![&row.project, &target.app, &target.target, id];
+        if self.one::<Id>(sql, values).await?.is_none() {
+            return Ok(());
+        }
+        // Somebody who decided on an old state is told so first, as everywhere.
+        let sql = "SELECT id FROM rollouts WHERE id = $1 AND version = $2";
+        match self.one::<Id>(sql, values![id, row.version]).await? {
+            None if !new => Err(Error::conflict("rollouts", id)),
+            _ => Err(Error::exists("rollouts", target)),
         }
     }
 }
@@ -209,7 +214,7 @@ impl SqlTx {
 impl RolloutWrites for SqlTx {
     async fn rollout_insert(&mut self, row: &RolloutRow) -> Result<()> {
         row.whole(&row.progress)?;
-        self.only_active(row, &row.progress).await?;
+        self.only_active(row, &row.progress, true).await?;
         let plan = &row.plan;
         let reverts = match plan.kind {
             Kind::Forward => None,
@@ -255,7 +260,7 @@ impl RolloutWrites for SqlTx {
         finished_at: Option<Timestamp>,
     ) -> Result<u64> {
         before.whole(next)?;
-        self.only_active(before, next).await?;
+        self.only_active(before, next, false).await?;
         let id = before.plan.rollout;
         let version = next_version(before.version);
         let mut values = changing(id, next, finished_at, version);
