@@ -2,6 +2,7 @@
 //!
 //! What is strange is told as a warning; what is broken is told too, and what was read before it is kept.
 
+mod archive;
 mod cases;
 mod files;
 mod input;
@@ -10,6 +11,7 @@ use std::path::Path;
 
 use domain::run::Report;
 
+pub use archive::read_archive;
 pub use files::{Found, Pattern, PatternError, Snapshot};
 
 /// Failing cases that are kept.

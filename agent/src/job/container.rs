@@ -2,6 +2,8 @@
 //! the container's end and the status file.
 
 use std::collections::HashMap;
+use std::io::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
 use bollard::Docker;
@@ -11,8 +13,8 @@ use bollard::models::{
     NetworkConnectRequest, RestartPolicy, RestartPolicyNameEnum,
 };
 use bollard::query_parameters::{
-    AttachContainerOptions, CreateContainerOptions, InspectContainerOptions, KillContainerOptions,
-    RemoveContainerOptions, WaitContainerOptions,
+    AttachContainerOptions, CreateContainerOptions, DownloadFromContainerOptions, InspectContainerOptions,
+    KillContainerOptions, RemoveContainerOptions, WaitContainerOptions,
 };
 use bytes::Bytes;
 use futures::StreamExt;
@@ -26,6 +28,8 @@ use super::supervise::Event;
 const CALL: u64 = 120;
 /// Between two questions to an engine that does not answer.
 const AGAIN: Duration = Duration::from_millis(200);
+/// Most bytes that are collected.
+const COLLECT: u64 = 1 << 30;
 /// How long the end of the output is waited for after the container's end.
 const LAST: Duration = Duration::from_secs(5);
 
@@ -36,6 +40,7 @@ pub(super) struct Container {
     name: String,
     output: Option<mpsc::Receiver<Bytes>>,
     ended: Option<oneshot::Receiver<(How, bool)>>,
+    collect: Option<String>,
     pub(super) notes: Vec<String>,
 }
 
@@ -51,6 +56,7 @@ impl Container {
                     name: spec.name.clone(),
                     output: Some(output),
                     ended: Some(ended),
+                    collect: spec.collect.clone(),
                     notes: Vec::new(),
                 })
             }
@@ -113,8 +119,9 @@ impl Container {
         });
     }
 
-    /// After the end: the rest of the output, and the container is removed.
-    pub(super) async fn finish(&mut self, mut output: impl FnMut(&[u8])) {
+    /// After the end: the rest of the output, what is to be collected, and the container is removed.
+    /// Answers why something could not be collected.
+    pub(super) async fn finish(&mut self, directory: &Path, mut output: impl FnMut(&[u8])) -> Option<String> {
         let drained = async {
             while let Some(receiver) = &mut self.output {
                 match receiver.recv().await {
@@ -126,7 +133,12 @@ impl Container {
         if tokio::time::timeout(LAST, drained).await.is_err() {
             self.notes.push("the engine did not end the output; its last bytes may be missing".to_owned());
         }
+        let collected = match &self.collect {
+            Some(path) => collect(&self.engine, &self.name, path, directory).await,
+            None => Ok(()),
+        };
         remove(&self.engine, &self.name).await;
+        collected.err()
     }
 }
 
@@ -202,6 +214,8 @@ fn body(spec: &ContainerSpec) -> ContainerCreateBody {
             nano_cpus: number(spec.milli_cpus.map(|milli| milli.saturating_mul(1_000_000))),
             shm_size: number(spec.shm_bytes),
             pids_limit: number(spec.pids),
+            readonly_rootfs: Some(spec.read_only),
+            init: spec.init.then_some(true),
             ..Default::default()
         }),
         ..Default::default()
@@ -286,6 +300,31 @@ async fn wait(engine: &Docker, name: &str) -> (How, bool) {
         }
         tokio::time::sleep(AGAIN).await;
     }
+}
+
+/// Keeps a path of the ended container as `collected.tar`; one that is not there leaves no file.
+async fn collect(engine: &Docker, name: &str, path: &str, directory: &Path) -> Result<(), String> {
+    let found = engine.inspect_container(name, None::<InspectContainerOptions>).await;
+    let folder = found.ok().and_then(|found| found.config).and_then(|config| config.working_dir).unwrap_or_default();
+    let folder = if folder.is_empty() { "/".to_owned() } else { folder };
+    let options = DownloadFromContainerOptions { path: Path::new(&folder).join(path).display().to_string() };
+    let partial = directory.join("collected.part");
+    let mut file = std::fs::File::create(&partial).map_err(|error| error.to_string())?;
+    let mut room = COLLECT;
+    let mut stream = std::pin::pin!(engine.download_from_container(name, Some(options)));
+    while let Some(piece) = stream.next().await {
+        let piece = match piece {
+            Ok(piece) => piece,
+            Err(EngineError::DockerResponseServerError { status_code: 404, .. }) => {
+                std::fs::remove_file(&partial).ok();
+                return Ok(());
+            }
+            Err(error) => return Err(error.to_string()),
+        };
+        room = room.checked_sub(piece.len() as u64).ok_or("there is more than 1 GiB of it")?;
+        file.write_all(&piece).map_err(|error| error.to_string())?;
+    }
+    std::fs::rename(&partial, directory.join("collected.tar")).map_err(|error| error.to_string())
 }
 
 async fn remove(engine: &Docker, name: &str) {

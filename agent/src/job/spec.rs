@@ -102,6 +102,12 @@ pub struct ContainerSpec {
     pub shm_bytes: Option<u64>,
     /// Processes it may have.
     pub pids: Option<u64>,
+    /// The root filesystem is not writable.
+    pub read_only: bool,
+    /// An init process of the engine reaps its orphans.
+    pub init: bool,
+    /// A path in the container (relative to its working directory) that is kept as `collected.tar` after the end.
+    pub collect: Option<String>,
 }
 
 // Values of variables are secrets; a Debug of a spec shows names only.

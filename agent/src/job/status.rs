@@ -53,12 +53,16 @@ pub struct Status {
     pub started_micros: u64,
     /// When it ended: microseconds of CLOCK_BOOTTIME.
     pub ended_micros: u64,
+    /// When it began by the wall clock, seconds since 1970: to be compared with times of files.
+    pub started_unix: i64,
     /// The boot those belong to.
     pub boot_id: String,
     /// Bytes in the log.
     pub log_bytes: u64,
     /// Bytes of output beyond the limit.
     pub dropped_bytes: u64,
+    /// Why what was to be collected is missing, if something else than its absence is the reason.
+    pub collect_failed: Option<String>,
     /// Remarks: what could not be confined, what was left over and killed.
     pub notes: Vec<String>,
 }

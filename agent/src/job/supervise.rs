@@ -102,6 +102,7 @@ async fn supervise(directory: &Path, spec: &Spec) -> Result<(), Error> {
     let path = directory.join("log");
     let mut log = Log::create(&path, spec.log_bytes).map_err(Error::file("make", &path))?;
     let started_micros = boottime_micros();
+    let started_unix = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec;
     let mut job = Job { directory, spec, log: &mut log, cause: None, killed: false };
     let ended = job.carry_out().await?;
     let killed = job.killed;
@@ -111,10 +112,12 @@ async fn supervise(directory: &Path, spec: &Spec) -> Result<(), Error> {
         out_of_memory: ended.out_of_memory,
         killed,
         started_micros,
+        started_unix,
         ended_micros: boottime_micros(),
         boot_id: files::boot_id(),
         log_bytes,
         dropped_bytes,
+        collect_failed: ended.collect_failed,
         notes: ended.notes,
     };
     status.write(directory)
@@ -123,7 +126,14 @@ async fn supervise(directory: &Path, spec: &Spec) -> Result<(), Error> {
 struct Ended {
     how: How,
     out_of_memory: bool,
+    collect_failed: Option<String>,
     notes: Vec<String>,
+}
+
+impl Ended {
+    fn at_once(how: How) -> Self {
+        Self { how, out_of_memory: false, collect_failed: None, notes: Vec::new() }
+    }
 }
 
 struct Job<'a> {
@@ -141,7 +151,7 @@ impl Job<'_> {
         // A terminal's Ctrl-C reaches a job that could not leave its session; it is the agent's to answer.
         let _interrupted = signal(SignalKind::interrupt()).map_err(Error::system("listen for INT"))?;
         if self.cancelled() {
-            return Ok(Ended { how: How::Cancelled, out_of_memory: false, notes: Vec::new() });
+            return Ok(Ended::at_once(How::Cancelled));
         }
         let started = match &self.spec.work {
             Work::Process(process) => {
@@ -153,23 +163,24 @@ impl Job<'_> {
         };
         let mut running = match started {
             Ok(running) => running,
-            Err(how) => return Ok(Ended { how, out_of_memory: false, notes: Vec::new() }),
+            Err(how) => return Ok(Ended::at_once(how)),
         };
         let (how, out_of_memory) = self.watch(&mut running, &mut terminated).await;
         let log = &mut *self.log;
+        let mut collect_failed = None;
         let notes = match &mut running {
             Running::Process(process) => {
                 process.finish(|bytes| log.append(bytes)).await;
                 std::mem::take(&mut process.notes)
             }
             Running::Container(container) => {
-                container.finish(|bytes| log.append(bytes)).await;
+                collect_failed = container.finish(self.directory, |bytes| log.append(bytes)).await;
                 std::mem::take(&mut container.notes)
             }
         };
         // Whatever status it ended with after TERM, it ended because it was told to.
         let how = self.cause.take().unwrap_or(how);
-        Ok(Ended { how, out_of_memory, notes })
+        Ok(Ended { how, out_of_memory, collect_failed, notes })
     }
 
     async fn watch(&mut self, running: &mut Running, terminated: &mut tokio::signal::unix::Signal) -> (How, bool) {

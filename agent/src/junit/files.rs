@@ -70,6 +70,21 @@ impl Pattern {
         Ok(Self { parts })
     }
 
+    /// The folders (or the file) before the first wildcard: all it can name lies below. Empty: the root itself.
+    #[must_use]
+    pub fn prefix(&self) -> String {
+        let fixed = self.parts.iter().take_while(|part| !part.contains(['*', '?'])).count();
+        self.parts[..fixed.min(self.parts.len() - 1)].join("/")
+    }
+
+    /// Whether it names a path that is relative to the root.
+    #[must_use]
+    pub fn names(&self, path: &str) -> bool {
+        let path: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+        let parts: Vec<&str> = self.parts.iter().map(String::as_str).collect();
+        path.len() <= DEPTH * 2 && !path.contains(&"..") && names(&parts, &path)
+    }
+
     /// Regular files below `root` that it names.
     #[must_use]
     pub fn find(&self, root: &Path) -> Found {
@@ -138,6 +153,24 @@ impl Walk {
             }
         }
     }
+}
+
+/// A table over suffixes: many `**` cost no more than their product with the path's length.
+fn names(parts: &[&str], path: &[&str]) -> bool {
+    let mut reachable = vec![false; path.len() + 1];
+    reachable[0] = true;
+    for part in parts {
+        let mut next = vec![false; path.len() + 1];
+        for at in 0..=path.len() {
+            if *part == "**" {
+                next[at] = reachable[at] || (at > 0 && next[at - 1]);
+            } else if at > 0 {
+                next[at] = reachable[at - 1] && matches(part.as_bytes(), path[at - 1].as_bytes());
+            }
+        }
+        reachable = next;
+    }
+    reachable[path.len()]
 }
 
 /// `*` and `?` within one name; linear, by going back to the last star only.
@@ -213,6 +246,20 @@ mod tests {
         for text in ["", "/etc/*.xml", "../*.xml", "a/../../b", "./", &"a/".repeat(200), "a\0b"] {
             assert!(Pattern::parse(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn paths_are_named_by_the_same_rules() {
+        let names = |pattern: &str, path: &str| Pattern::parse(pattern).unwrap().names(path);
+        assert!(names("reports/*.xml", "reports/a.xml") && names("reports/*.xml", "./reports/a.xml"));
+        assert!(!names("reports/*.xml", "reports/b/a.xml") && !names("reports/*.xml", "x/reports/a.xml"));
+        assert!(names("**/*.xml", "a.xml") && names("**/*.xml", "x/y/a.xml") && names("x/**/a.xml", "x/a.xml"));
+        assert!(!names("x/**/a.xml", "a.xml") && !names("**", "../a"));
+        let prefix = |pattern: &str| Pattern::parse(pattern).unwrap().prefix();
+        assert_eq!(
+            [prefix("reports/*.xml"), prefix("a/b/c.xml"), prefix("**/x"), prefix("x.xml")],
+            ["reports", "a/b", "", ""]
+        );
     }
 
     #[test]
