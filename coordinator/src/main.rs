@@ -1,1 +1,80 @@
-fn main() {}
+//! `muster`: the server, and the command line of it.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use coordinator::cli;
+use coordinator::config::{Config, Flags, LogFormat};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Environments, test runs and rollouts for a fleet of hosts.
+#[derive(Parser, Debug)]
+#[command(name = "muster", version, about, propagate_version = true)]
+struct Arguments {
+    #[command(flatten)]
+    global: cli::Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum Command {
+    /// Run the coordinator
+    Serve(Box<Flags>),
+    #[command(flatten)]
+    Client(cli::Command),
+}
+
+fn main() -> ExitCode {
+    transport::install_provider();
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(why) => {
+            eprintln!("E_INTERNAL: no runtime: {why}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match arguments.command {
+        Command::Serve(flags) => runtime.block_on(serve(*flags)),
+        Command::Client(command) => runtime.block_on(cli::run(command, arguments.global)),
+    }
+}
+
+async fn serve(flags: Flags) -> ExitCode {
+    let config = match Config::load(flags) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(2);
+        }
+    };
+    log_to_stderr(&config);
+    match coordinator::serve(&config, asked_to_stop()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// SIGTERM or SIGINT.
+async fn asked_to_stop() {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}
+
+fn log_to_stderr(config: &Config) {
+    let filter = tracing_subscriber::EnvFilter::try_new(&config.log).unwrap_or_else(|_| "info".into());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.log_format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}

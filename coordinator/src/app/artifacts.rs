@@ -1,0 +1,43 @@
+//! Bytes of artifacts for hosts.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use domain::release::Digest;
+
+use super::App;
+use super::archive::{self, Source};
+use crate::error::{Code, Error, Result};
+
+/// Which bytes of an artifact are sent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Plan {
+    /// The artifact.
+    pub digest: Digest,
+    /// Its ranges, in order.
+    pub ranges: Vec<Range<u64>>,
+    /// Two empty blocks end it: it is a part of a tar archive.
+    pub end_blocks: bool,
+}
+
+/// Plans what is sent of an artifact: all of it, only the head of an image's archive, or the archive without some layers.
+///
+/// # Errors
+/// A digest is malformed, there is no such artifact, or a part is asked of something that is no image's archive.
+pub async fn plan(app: &App, digest: &str, without: &[String], head_only: bool) -> Result<Plan> {
+    let parse = |text: &str| Digest::parse(text).map_err(|why| Error::new(Code::FIELD, why.to_string()));
+    if without.len() > 1000 {
+        return Err(Error::new(Code::TOO_LARGE, "at most 1000 layers can be left out"));
+    }
+    let digest = parse(digest)?;
+    let without = without.iter().map(|text| parse(text)).collect::<Result<BTreeSet<_>>>()?;
+    let wanted = digest.clone();
+    let row = app.store.read(|view| Box::pin(async move { Ok::<_, Error>(view.artifact_get(&wanted).await?) })).await?;
+    let row = row.ok_or_else(|| Error::new(Code::ARTIFACT_NOT_FOUND, format!("there is no artifact {digest}")))?;
+    if without.is_empty() && !head_only {
+        return Ok(Plan { digest, ranges: vec![0..row.bytes], end_blocks: false });
+    }
+    let read = archive::read(&Source::Artifact(&app.artifacts, &digest, row.bytes)).await?;
+    let ranges = if head_only { read.head() } else { read.without(&without) };
+    Ok(Plan { digest, ranges, end_blocks: true })
+}

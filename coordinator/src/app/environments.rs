@@ -1,0 +1,398 @@
+//! Running copies of stacks.
+
+use std::collections::BTreeMap;
+
+use domain::authorize::{Action, Permit, Principal, Resource, Role, authorize};
+use domain::environment::{Environment, EnvironmentState, Observed, Source, Wanted};
+use domain::host::Liveness;
+use domain::ids::{EnvironmentId, Generation, HostId};
+use domain::label::Selector;
+use domain::name::Name;
+use domain::placement::{Among, Candidate, Nowhere, Request, place};
+
+use super::idempotency::{self, Key};
+use super::ledger::{self, Event};
+use super::{App, Ctx, apps, resolve, text};
+use crate::error::{Code, Error, Result};
+use crate::store::environment::EnvironmentRow;
+use crate::store::host::HostRow;
+use crate::store::{Tx, View};
+
+/// An environment with names, and, where the caller may see them, the connection variables of its services.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EnvironmentView {
+    /// The environment.
+    pub row: EnvironmentRow,
+    /// Its owner's name.
+    pub owner: String,
+    /// Its host's name; the id where the host is gone.
+    pub host: String,
+    /// Its host is not heard from.
+    pub unknown: bool,
+    /// By service; empty for all but the owner and admins.
+    pub variables: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+/// What `env up` asks for.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Up {
+    /// Default: the app's name.
+    pub name: String,
+    /// The app the stack belongs to; may be empty.
+    pub app: String,
+    /// The stack file's text.
+    pub stack_file: String,
+    /// Its name for messages.
+    pub file: String,
+    /// Interpolation variables.
+    pub variables: BTreeMap<String, String>,
+    /// Texts of the files named by `env_file`.
+    pub env_files: BTreeMap<String, String>,
+    /// A grant of the agent's local socket; may be empty.
+    pub grant: String,
+    /// The host that gave it.
+    pub grant_host: String,
+    /// Place it on this host; may be empty.
+    pub host: String,
+}
+
+struct Checked<'a> {
+    ask: &'a Up,
+    name: Name,
+    app: Option<Name>,
+    memory: u64,
+}
+
+fn check(ask: &Up) -> Result<Checked<'_>> {
+    let app = if ask.app.is_empty() { None } else { Some(Name::new("app", &ask.app)?) };
+    let name = match (&ask.name[..], &app) {
+        ("", Some(app)) => app.clone(),
+        ("", None) => return Err(Error::new(Code::FIELD, "an environment needs a name when its stack belongs to no app")),
+        (given, _) => Name::new("environment", given)?,
+    };
+    text::one_line("file", &ask.file, 255)?;
+    text::one_line("grant", &ask.grant, 200)?;
+    text::map_at_most("variables", &ask.variables, 1000, 256 << 10)?;
+    text::map_at_most("env_files", &ask.env_files, 64, 1 << 20)?;
+    if ask.grant.is_empty() != ask.grant_host.is_empty() {
+        return Err(Error::new(Code::FIELD, "a grant and the host that gave it come together"));
+    }
+    let file = if ask.file.is_empty() { "compose.yaml" } else { &ask.file };
+    let files = |path: &str| ask.env_files.get(path).cloned();
+    let input = manifest::stack::Input { file, text: &ask.stack_file, variables: &ask.variables, files: &files };
+    let reading = manifest::stack::read(input).map_err(|problems| apps::problems_error(Code::STACK, &problems))?;
+    let memory = reading.stack.services.values().filter_map(|service| service.memory).sum();
+    Ok(Checked { ask, name, app, memory })
+}
+
+/// Makes an environment, or brings the owner's environment of that name to this stack.
+///
+/// # Errors
+/// The request or its stack file is malformed, no host can take it, or the caller may not.
+pub async fn up(app: &App, principal: &Principal, ask: &Up, key: Option<&Key>) -> Result<EnvironmentView> {
+    let checked = check(ask)?;
+    let checked = &checked;
+    let view = app
+        .store
+        .write(|tx| {
+            Box::pin(async move {
+                let resource = Resource::owned(&principal.project, principal.id, checked.app.as_ref());
+                authorize(principal, Action::Create, &resource)?;
+                if let Some(made) = idempotency::created(tx, principal, key).await? {
+                    let row = resolve::environment(tx, principal, &made).await?;
+                    return view_of(app, tx, principal, row).await;
+                }
+                if let Some(name) = &checked.app {
+                    resolve::app(tx, principal, name).await?;
+                }
+                let before = tx.environment_by_name(&principal.project, principal.id, &checked.name).await?;
+                let row = match before {
+                    Some(row) => again(app, tx, principal, checked, row).await?,
+                    None => first(app, tx, principal, checked).await?,
+                };
+                idempotency::note(app, tx, principal, key, row.environment.id).await?;
+                view_of(app, tx, principal, row).await
+            })
+        })
+        .await?;
+    app.wake.host(view.row.environment.host);
+    Ok(view)
+}
+
+fn source(ask: &Up) -> Source {
+    if ask.grant.is_empty() { Source::None } else { Source::Grant { grant: ask.grant.clone() } }
+}
+
+async fn first(ctx: &Ctx, tx: &mut dyn Tx, principal: &Principal, checked: &Checked<'_>) -> Result<EnvironmentRow> {
+    let host = choose(ctx, tx, principal, checked).await?;
+    let ask = checked.ask;
+    let environment = Environment {
+        id: EnvironmentId::new(ctx.ids.uuid()),
+        name: checked.name.clone(),
+        owner: principal.id,
+        app: checked.app.clone(),
+        host: host.host.id,
+        run: None,
+        stack_file: ask.stack_file.clone(),
+        variables: ask.variables.clone(),
+        source: source(ask),
+        generation: Generation(1),
+        wanted: Wanted::Up,
+        observed: Observed::nothing(),
+        created_at: ctx.now(),
+    };
+    let mut row = EnvironmentRow {
+        project: principal.project.clone(),
+        environment,
+        file: ask.file.clone(),
+        env_files: ask.env_files.clone(),
+        gone_at: None,
+        version: 0,
+    };
+    row.version = tx.environment_put(&row).await?;
+    event(ctx, tx, principal, &row, "environment.up", &format!("on {}", host.host.name)).await?;
+    Ok(row)
+}
+
+async fn again(ctx: &Ctx, tx: &mut dyn Tx, principal: &Principal, checked: &Checked<'_>, mut row: EnvironmentRow) -> Result<EnvironmentRow> {
+    let ask = checked.ask;
+    if row.environment.run.is_some() {
+        return Err(Error::new(Code::ENV_OF_RUN, format!("the environment {} belongs to a run", checked.name)));
+    }
+    let asked = named_host(tx, principal, ask).await?;
+    if let Some(host) = asked
+        && host.host.id != row.environment.host
+    {
+        let text = format!("your environment {} is on another host; `muster env down {}` first, or give another --name", checked.name, checked.name);
+        return Err(Error::new(Code::ENV_EXISTS, text));
+    }
+    let environment = &mut row.environment;
+    let same = environment.stack_file == ask.stack_file
+        && environment.variables == ask.variables
+        && row.env_files == ask.env_files
+        && environment.app == checked.app
+        && environment.wanted == Wanted::Up
+        && environment.observed.state != EnvironmentState::Failed
+        && (ask.grant.is_empty() || environment.source == source(ask));
+    if same {
+        return Ok(row);
+    }
+    environment.stack_file.clone_from(&ask.stack_file);
+    environment.variables.clone_from(&ask.variables);
+    environment.app.clone_from(&checked.app);
+    if !ask.grant.is_empty() {
+        environment.source = source(ask);
+    }
+    environment.wanted = Wanted::Up;
+    environment.generation = environment.generation.next();
+    row.env_files.clone_from(&ask.env_files);
+    row.file.clone_from(&ask.file);
+    row.version = tx.environment_put(&row).await?;
+    let text = format!("again, generation {}", row.environment.generation.0);
+    event(ctx, tx, principal, &row, "environment.up", &text).await?;
+    Ok(row)
+}
+
+async fn event(ctx: &Ctx, tx: &mut dyn Tx, principal: &Principal, row: &EnvironmentRow, kind: &'static str, text: &str) -> Result<()> {
+    Event::new(ledger::by(principal), kind, row.environment.id)
+        .scope(row.environment.id)
+        .text(format!("{} {text}", row.environment.name))
+        .append(ctx, tx, &row.project)
+        .await?;
+    Ok(())
+}
+
+async fn named_host<V: View + ?Sized>(view: &mut V, principal: &Principal, ask: &Up) -> Result<Option<HostRow>> {
+    let given = match (ask.grant_host.as_str(), ask.host.as_str()) {
+        ("", "") => return Ok(None),
+        ("", host) | (host, "") => host,
+        (grant, host) => {
+            let (grant, host) = (resolve::host(view, principal, grant).await?, resolve::host(view, principal, host).await?);
+            if grant.host.id != host.host.id {
+                return Err(Error::new(Code::AMBIGUOUS, "--host names another host than the one whose folder is to be mounted"));
+            }
+            return Ok(Some(host));
+        }
+    };
+    resolve::host(view, principal, given).await.map(Some)
+}
+
+/// The host that gave the grant, the one asked for, the caller's own box, or one for everybody (`role=dev`).
+async fn choose(ctx: &Ctx, tx: &mut dyn Tx, principal: &Principal, checked: &Checked<'_>) -> Result<HostRow> {
+    let named = named_host(tx, principal, checked.ask).await?;
+    if let Some(row) = &named
+        && checked.ask.grant.is_empty()
+        && row.host.labels.get("owner").is_some_and(|owner| owner != principal.name.as_str())
+        && principal.grant.role < Role::Admin
+    {
+        let text = format!("{} is somebody else's box; leave --host out, or ask its owner", row.host.name);
+        return Err(Error::new(Code::PERMISSION_DENIED, text));
+    }
+    let hosts = tx.host_list(&principal.project).await?;
+    let mut candidates = Vec::new();
+    for row in &hosts {
+        let load = tx.environment_list_of_host(row.host.id).await?.len();
+        let load = u32::try_from(load).unwrap_or(u32::MAX);
+        candidates.push(Candidate { host: &row.host, liveness: ctx.liveness(row), load });
+    }
+    let request = |among| Request { among, memory_bytes: checked.memory, disk_bytes: 0 };
+    let selector = |text: &str| Selector::parse(text).map(Among::Labels);
+    let chosen = match named {
+        Some(row) => place(&request(Among::Host(row.host.id)), &candidates),
+        None => {
+            let own = selector(&format!("owner={}", principal.name)).ok();
+            let shared = selector("role=dev").ok();
+            let mut last = Err(Nowhere(Vec::new()));
+            for among in own.into_iter().chain(shared) {
+                last = place(&request(among), &candidates);
+                if last.is_ok() {
+                    break;
+                }
+            }
+            last
+        }
+    };
+    let id = chosen.map_err(|nowhere| {
+        let text = format!("no host can take it: {nowhere}. An environment goes to a host labelled owner={} or role=dev, or to --host", principal.name);
+        Error::new(Code::ENV_NO_HOST, text)
+    })?;
+    hosts.into_iter().find(|row| row.host.id == id).ok_or_else(|| Error::internal("placement chose no host"))
+}
+
+/// Takes an environment down, with its data.
+///
+/// # Errors
+/// There is none, it belongs to a run, or the caller may not.
+pub async fn down(ctx: &App, principal: &Principal, given: &str) -> Result<EnvironmentView> {
+    let view = ctx
+        .store
+        .write(|tx| {
+            Box::pin(async move {
+                let mut row = resolve::environment(tx, principal, given).await?;
+                authorize(principal, Action::Write, &resource(&row))?;
+                if row.environment.run.is_some() {
+                    let text = "the environment belongs to a run, which removes it; `muster run cancel` ends the run";
+                    return Err(Error::new(Code::ENV_OF_RUN, text));
+                }
+                if row.environment.wanted == Wanted::Up {
+                    row.environment.wanted = Wanted::Down;
+                    row.environment.generation = row.environment.generation.next();
+                    row.version = tx.environment_put(&row).await?;
+                    event(ctx, tx, principal, &row, "environment.down", "").await?;
+                }
+                view_of(ctx, tx, principal, row).await
+            })
+        })
+        .await?;
+    ctx.wake.host(view.row.environment.host);
+    Ok(view)
+}
+
+/// What an environment is to [`authorize`].
+#[must_use]
+pub fn resource(row: &EnvironmentRow) -> Resource {
+    Resource::owned(&row.project, row.environment.owner, row.environment.app.as_ref())
+}
+
+/// The caller's environments, or everybody's.
+///
+/// # Errors
+/// What the store says.
+pub async fn list(app: &App, principal: &Principal, all: bool) -> Result<Vec<EnvironmentView>> {
+    let owner = (!all).then_some(principal.id);
+    app.store
+        .read(|view| {
+            Box::pin(async move {
+                let mut found = Vec::new();
+                for row in view.environment_list(&principal.project, owner).await? {
+                    if authorize(principal, Action::Read, &resource(&row)).is_ok() {
+                        // Lists hold no credentials, not even one's own.
+                        found.push(plain_view(app, view, row).await?);
+                    }
+                }
+                Ok(found)
+            })
+        })
+        .await
+}
+
+/// One environment; with credentials for its owner.
+///
+/// # Errors
+/// There is none, or the caller may not see it.
+pub async fn show(app: &App, principal: &Principal, given: &str) -> Result<EnvironmentView> {
+    app.store
+        .read(|view| {
+            Box::pin(async move {
+                let row = resolve::environment(view, principal, given).await?;
+                view_of(app, view, principal, row).await
+            })
+        })
+        .await
+}
+
+/// One environment whose logs the caller may read.
+///
+/// # Errors
+/// There is none, or the caller may not read its logs.
+pub async fn for_logs(app: &App, principal: &Principal, given: &str) -> Result<EnvironmentView> {
+    app.store
+        .read(|view| {
+            Box::pin(async move {
+                let row = resolve::environment(view, principal, given).await?;
+                authorize(principal, Action::ReadSecret, &resource(&row))?;
+                plain_view(app, view, row).await
+            })
+        })
+        .await
+}
+
+async fn plain_view<V: View + ?Sized>(ctx: &Ctx, view: &mut V, row: EnvironmentRow) -> Result<EnvironmentView> {
+    let owner = view.principal_get(row.environment.owner).await?.map(|owner| owner.name.to_string()).unwrap_or_default();
+    let host = view.host_get(row.environment.host).await?;
+    let unknown = host.as_ref().is_none_or(|host| ctx.liveness(host) == Liveness::Unreachable);
+    let host = host.map_or_else(|| row.environment.host.to_string(), |host| host.host.name.to_string());
+    Ok(EnvironmentView { unknown: unknown && row.gone_at.is_none(), row, owner, host, variables: BTreeMap::new() })
+}
+
+async fn view_of<V: View + ?Sized>(app: &App, view: &mut V, principal: &Principal, row: EnvironmentRow) -> Result<EnvironmentView> {
+    authorize(principal, Action::Read, &resource(&row))?;
+    let permit = authorize(principal, Action::ReadSecret, &resource(&row));
+    let mut plain = plain_view(app, view, row).await?;
+    if let Ok(permit) = permit {
+        plain.variables = credentials(app, view, plain.row.environment.id, &permit).await?;
+    }
+    Ok(plain)
+}
+
+/// The kind under which connection variables are sealed.
+pub const SECRET: &str = "environment";
+
+/// Connection variables by service, as the agent told them last.
+async fn credentials<V: View + ?Sized>(
+    app: &App,
+    view: &mut V,
+    id: EnvironmentId,
+    permit: &Permit,
+) -> Result<BTreeMap<String, BTreeMap<String, String>>> {
+    if permit.action() != Action::ReadSecret {
+        return Err(Error::internal("credentials were asked for with another permit"));
+    }
+    let id = id.to_string();
+    let Some(row) = view.secret_get(SECRET, &id).await? else { return Ok(BTreeMap::new()) };
+    let plain = app.vault.open_sealed(SECRET, &id, &row.sealed).map_err(Error::internal)?;
+    serde_json::from_slice(&plain).map_err(Error::internal)
+}
+
+/// The environments that a host should have, as its agent is ordered.
+///
+/// # Errors
+/// What the store says.
+pub async fn of_host<V: View + ?Sized>(view: &mut V, host: HostId) -> Result<Vec<(EnvironmentRow, String)>> {
+    let mut all = Vec::new();
+    for row in view.environment_list_of_host(host).await? {
+        let owner = view.principal_get(row.environment.owner).await?.map(|owner| owner.name.to_string());
+        all.push((row, owner.unwrap_or_default()));
+    }
+    Ok(all)
+}

@@ -1,0 +1,335 @@
+//! What agents tell: their Hello, their environments, their part of targets. Runs are in [`super::runs`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use domain::environment::{EnvironmentState, Observed, Wanted};
+use domain::hello::{self, Fenced, Merge, Standing};
+use domain::host::{Facts, Liveness};
+use domain::ids::{EnvironmentId, HostId};
+use domain::name::TargetRef;
+use proto::convert::step::Reported;
+
+use super::environments::SECRET;
+use super::ledger::{self, Event};
+use super::{App, Ctx, runs, text};
+use crate::auth::{self, Agent};
+use crate::error::{Code, Error, Result};
+use crate::store::Tx;
+use crate::store::environment::EnvironmentRow;
+use crate::store::secret::SecretRow;
+
+/// A Hello, as far as it is written.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Hello {
+    /// The machine's facts.
+    pub facts: Facts,
+    /// Who the agent follows.
+    pub fenced: Fenced,
+    /// Targets that it knows something of.
+    pub targets: BTreeSet<TargetRef>,
+    /// Runs that it knows.
+    pub runs: BTreeSet<String>,
+    /// Results that follow.
+    pub backlog: u32,
+    /// It lost its state.
+    pub state_lost: bool,
+}
+
+/// Takes in a Hello, in one write: facts, and what the host no longer knows.
+///
+/// # Errors
+/// `E_STALE_COORDINATOR`: the agent follows somebody newer, or has heard of commits that this store does not have.
+pub async fn hello(ctx: &Ctx, agent: &Agent, hello: Hello) -> Result<()> {
+    let own = ctx.store.fence();
+    let stale = ctx
+        .store
+        .write(|tx| {
+            Box::pin(async move {
+                let ours = tx.event_seq().await?;
+                if let Some(why) = why_stale(hello::standing(own, ours, hello.fenced)) {
+                    Event::new(ledger::host(&agent.name), "host.refused_coordinator", agent.id)
+                        .reason(Code::STALE_COORDINATOR.code)
+                        .text(&why)
+                        .append(ctx, tx, &agent.project)
+                        .await?;
+                    return Ok(Some(why));
+                }
+                take_in(ctx, tx, agent, hello).await?;
+                Ok::<_, Error>(None)
+            })
+        })
+        .await?;
+    match stale {
+        None => Ok(()),
+        Some(why) => Err(Error::new(Code::STALE_COORDINATOR, why)),
+    }
+}
+
+fn why_stale(standing: Standing) -> Option<String> {
+    Some(match standing {
+        Standing::Current => return None,
+        Standing::Replaced { epoch } => format!("a newer coordinator (epoch {epoch}) gives orders; this one must stop"),
+        Standing::Stale { theirs, ours } => format!(
+            "the host has heard of ledger entry {theirs} and this store ends at {ours}: it is an old copy; nothing is ordered until `muster restore`"
+        ),
+        Standing::OtherIncarnation { theirs, ours } => {
+            format!("the host follows incarnation {theirs} of another store, this is {ours}; nothing is ordered")
+        }
+    })
+}
+
+async fn take_in(ctx: &Ctx, tx: &mut dyn Tx, agent: &Agent, hello: Hello) -> Result<()> {
+    let missing = || Error::new(Code::HOST_NOT_FOUND, format!("the host {} was removed", agent.name));
+    let mut row = tx.host_get(agent.id).await?.ok_or_else(missing)?;
+    let before = row.clone();
+    row.host.facts = bounded(hello.facts);
+    row.host.seen_at = Some(ctx.now());
+    let liveness = if hello.backlog == 0 { Liveness::Ready } else { Liveness::Syncing };
+    if row.host.liveness != liveness {
+        row.since = ctx.now();
+        row.host.liveness = liveness;
+        liveness_event(ctx, tx, &row.project, &row.host, before.host.liveness).await?;
+    }
+    tx.host_put(&row).await?;
+    // The last certificate is in use: the one before is worthless from now on.
+    if row.certificate.as_ref().is_some_and(|held| held.fingerprint == agent.fingerprint) {
+        let key = auth::previous_key(agent.id);
+        if tx.meta_get(&key).await?.is_some_and(|text| !text.is_empty()) {
+            tx.meta_put(&key, "").await?;
+        }
+    }
+    for member in tx.member_list_of_host(agent.id).await? {
+        if member.report.is_some() && !hello.targets.contains(&member.target) {
+            tx.member_report_put(&member.project, &member.target, agent.id, None, ctx.now()).await?;
+        }
+    }
+    if hello.state_lost {
+        Event::new(ledger::host(&agent.name), "host.state_lost", agent.id)
+            .text("the agent's state was lost and made again from what it found")
+            .append(ctx, tx, &agent.project)
+            .await?;
+        runs::lost(ctx, tx, agent.id, &hello.runs).await?;
+    }
+    Ok(())
+}
+
+fn bounded(facts: Facts) -> Facts {
+    let cut = |text: String| text::line(&text, 120);
+    Facts {
+        agent_version: cut(facts.agent_version),
+        boot_id: cut(facts.boot_id),
+        platform: cut(facts.platform),
+        os: cut(facts.os),
+        engine_version: cut(facts.engine_version),
+        address: cut(facts.address),
+        ..facts
+    }
+}
+
+async fn liveness_event(ctx: &Ctx, tx: &mut dyn Tx, project: &str, host: &domain::host::Host, before: Liveness) -> Result<()> {
+    let event = match (before, host.liveness) {
+        (_, Liveness::Unreachable) => Event::new(domain::event::Actor::Coordinator, "host.unreachable", host.id)
+            .reason("E_HOST_UNREACHABLE")
+            .text(format!("{}: no heartbeat for 15 s; what it runs goes on", host.name)),
+        (Liveness::Unreachable, Liveness::Ready | Liveness::Syncing) => {
+            Event::new(domain::event::Actor::Coordinator, "host.back", host.id).text(host.name.as_str())
+        }
+        (Liveness::Joined, Liveness::Ready | Liveness::Syncing) => {
+            Event::new(domain::event::Actor::Coordinator, "host.ready", host.id).text(host.name.as_str())
+        }
+        _ => return Ok(()),
+    };
+    event.append(ctx, tx, project).await?;
+    Ok(())
+}
+
+/// Writes the liveness of every host that differs from what is stored. Answers whether any did.
+///
+/// # Errors
+/// What the store says.
+pub async fn liveness(ctx: &Ctx) -> Result<bool> {
+    let changed: Vec<HostId> = ctx
+        .store
+        .read(|view| {
+            Box::pin(async move {
+                let rows = view.host_list_all().await?;
+                let differs = |row: &&crate::store::host::HostRow| ctx.liveness(row) != row.host.liveness;
+                Ok::<_, Error>(rows.iter().filter(differs).map(|row| row.host.id).collect())
+            })
+        })
+        .await?;
+    if changed.is_empty() {
+        return Ok(false);
+    }
+    ctx.store
+        .write(|tx| {
+            Box::pin(async move {
+                for id in changed {
+                    let Some(mut row) = tx.host_get(id).await? else { continue };
+                    let (before, now) = (row.host.liveness, ctx.liveness(&row));
+                    if before == now {
+                        continue;
+                    }
+                    row.host.liveness = now;
+                    row.since = ctx.now();
+                    if let Some(seen) = ctx.seen.session(id) {
+                        row.host.seen_at = Some(seen.heard_at);
+                    }
+                    tx.host_put(&row).await?;
+                    liveness_event(ctx, tx, &row.project, &row.host, before).await?;
+                }
+                Ok::<_, Error>(())
+            })
+        })
+        .await?;
+    Ok(true)
+}
+
+/// Notes when a session that ends was heard last, so that silence counts from there.
+///
+/// # Errors
+/// What the store says.
+pub async fn session_ended(ctx: &Ctx, host: HostId, heard_at: domain::time::Timestamp) -> Result<()> {
+    ctx.store
+        .write(|tx| {
+            Box::pin(async move {
+                let Some(mut row) = tx.host_get(host).await? else { return Ok(()) };
+                if row.host.seen_at.is_none_or(|seen| seen < heard_at) {
+                    row.host.seen_at = Some(heard_at);
+                    tx.host_put(&row).await?;
+                }
+                Ok::<_, Error>(())
+            })
+        })
+        .await
+}
+
+/// Newer facts of a host's machine, where they differ enough to matter.
+///
+/// # Errors
+/// What the store says.
+pub async fn facts(ctx: &Ctx, agent: &Agent, facts: Facts) -> Result<()> {
+    let facts = bounded(facts);
+    ctx.store
+        .write(|tx| {
+            Box::pin(async move {
+                let Some(mut row) = tx.host_get(agent.id).await? else { return Ok(()) };
+                row.host.facts = facts;
+                row.host.seen_at = Some(ctx.now());
+                tx.host_put(&row).await?;
+                Ok::<_, Error>(())
+            })
+        })
+        .await
+}
+
+/// Whether two sets of facts differ enough to be written: another engine or boot, or a tenth of memory or disk.
+#[must_use]
+pub fn differ(a: &Facts, b: &Facts) -> bool {
+    let far = |a: u64, b: u64| a.abs_diff(b) > a.max(b) / 10;
+    let steady = |facts: &Facts| Facts { memory_available_bytes: 0, disk_available_bytes: 0, ..facts.clone() };
+    steady(a) != steady(b)
+        || far(a.memory_available_bytes, b.memory_available_bytes)
+        || far(a.disk_available_bytes, b.disk_available_bytes)
+}
+
+/// Takes in what a host tells about one of its environments.
+///
+/// # Errors
+/// What the store says.
+pub async fn environment(app: &App, agent: &Agent, id: EnvironmentId, mut told: Observed) -> Result<()> {
+    let variables: BTreeMap<String, BTreeMap<String, String>> = told
+        .services
+        .iter_mut()
+        .map(|service| (service.name.clone(), std::mem::take(&mut service.variables)))
+        .filter(|(_, variables)| !variables.is_empty())
+        .collect();
+    app.store
+        .write(|tx| {
+            Box::pin(async move {
+                let Some(row) = tx.environment_get(id).await? else { return Ok(()) };
+                let known = row.environment.host == agent.id && row.gone_at.is_none();
+                if !known || told.generation < row.environment.observed.generation {
+                    return Ok(());
+                }
+                observe(app, tx, agent, row, told, &variables).await
+            })
+        })
+        .await
+}
+
+async fn observe(
+    app: &App,
+    tx: &mut dyn Tx,
+    agent: &Agent,
+    mut row: EnvironmentRow,
+    told: Observed,
+    variables: &BTreeMap<String, BTreeMap<String, String>>,
+) -> Result<()> {
+    let id = row.environment.id.to_string();
+    let (before, after) = (row.environment.observed.state, told.state);
+    let gone = after == EnvironmentState::Gone
+        && row.environment.wanted == Wanted::Down
+        && told.generation == row.environment.generation;
+    if row.environment.observed != told || gone {
+        row.environment.observed = told;
+        row.gone_at = gone.then(|| app.now());
+        tx.environment_put(&row).await?;
+    }
+    if gone {
+        tx.secret_delete(SECRET, &id).await?;
+    } else if !variables.is_empty() {
+        seal(app, tx, &row, variables).await?;
+    }
+    let kind = match after {
+        EnvironmentState::Ready => "environment.ready",
+        EnvironmentState::Failed => "environment.failed",
+        EnvironmentState::Gone => "environment.gone",
+        EnvironmentState::Pending | EnvironmentState::Starting | EnvironmentState::Stopping => return Ok(()),
+    };
+    if before != after {
+        let (code, why) = row.environment.observed.reason.clone().unwrap_or_default();
+        Event::new(ledger::host(&agent.name), kind, &id)
+            .scope(&id)
+            .reason(text::line(&code, 80))
+            .text(format!("{} {why}", row.environment.name))
+            .append(app, tx, &row.project)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn seal(app: &App, tx: &mut dyn Tx, row: &EnvironmentRow, variables: &BTreeMap<String, BTreeMap<String, String>>) -> Result<()> {
+    let id = row.environment.id.to_string();
+    let plain = serde_json::to_vec(variables).map_err(Error::internal)?;
+    if let Some(held) = tx.secret_get(SECRET, &id).await?
+        && app.vault.open_sealed(SECRET, &id, &held.sealed).is_ok_and(|held| held == plain)
+    {
+        return Ok(());
+    }
+    let sealed = app.vault.seal(SECRET, &id, &plain).map_err(Error::internal)?;
+    let row = SecretRow { project: row.project.clone(), kind: SECRET.to_owned(), id, sealed, created_at: app.now() };
+    tx.secret_put(&row).await?;
+    Ok(())
+}
+
+/// Takes in what a host tells about its part of a target. Answers whether it is news.
+///
+/// # Errors
+/// What the store says.
+pub async fn step(ctx: &Ctx, agent: &Agent, told: Reported) -> Result<bool> {
+    ctx.store
+        .write(|tx| {
+            Box::pin(async move {
+                let stored = tx.member_get(&agent.project, &told.target, agent.id).await?;
+                // The store knows nothing of the target on this host: kept there, never removed.
+                let Some(stored) = stored else { return Ok(false) };
+                if hello::merge(stored.report.as_ref(), &told.report) != Merge::Newer {
+                    return Ok(false);
+                }
+                tx.member_report_put(&agent.project, &told.target, agent.id, Some(&told.report), ctx.now()).await?;
+                Ok::<_, Error>(true)
+            })
+        })
+        .await
+}

@@ -1,0 +1,162 @@
+//! Environments.
+
+use std::collections::BTreeMap;
+
+use domain::environment::{EnvironmentState, ServiceObserved, Wanted};
+use proto::v1;
+use proto::v1::environments_server::Environments;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::error::status;
+use super::watch::{self, Answers};
+use super::{Api, principal};
+use crate::app::environments::{self, EnvironmentView, Up};
+use crate::app::idempotency::Key;
+use crate::error::{Code, Error};
+
+fn service(observed: &ServiceObserved, variables: &BTreeMap<String, BTreeMap<String, String>>) -> v1::Service {
+    let mut message = v1::Service::from(observed);
+    message.variables = variables.get(&observed.name).cloned().unwrap_or_default();
+    message
+}
+
+fn message(view: &EnvironmentView) -> v1::Environment {
+    let environment = &view.row.environment;
+    // What was told about an earlier generation says nothing about what is wanted now.
+    let current = environment.observed.generation == environment.generation;
+    let state = match (view.row.gone_at, environment.wanted) {
+        (Some(_), _) => EnvironmentState::Gone,
+        (None, _) if current => environment.observed.state,
+        (None, Wanted::Down) => EnvironmentState::Stopping,
+        (None, Wanted::Up) => EnvironmentState::Pending,
+    };
+    let reason = environment.observed.reason.as_ref().filter(|_| current || view.row.gone_at.is_some());
+    v1::Environment {
+        id: environment.id.to_string(),
+        name: environment.name.to_string(),
+        owner: view.owner.clone(),
+        app: environment.app.as_ref().map(ToString::to_string).unwrap_or_default(),
+        host: view.host.clone(),
+        state: v1::EnvironmentState::from(state).into(),
+        wanted_up: environment.wanted == Wanted::Up,
+        reason: reason.map(|(code, text)| v1::Reason { code: code.clone(), text: text.clone() }),
+        services: environment.observed.services.iter().map(|observed| service(observed, &view.variables)).collect(),
+        notices: environment.observed.notices.clone(),
+        created_at: environment.created_at.0,
+        generation: environment.generation.0,
+        unknown: view.unknown,
+        run: environment.run.map(|run| run.to_string()).unwrap_or_default(),
+        host_id: environment.host.to_string(),
+    }
+}
+
+fn settled(message: &v1::Environment) -> bool {
+    let state = message.state();
+    let wanted = if message.wanted_up { v1::EnvironmentState::Ready } else { v1::EnvironmentState::Gone };
+    state == wanted || matches!(state, v1::EnvironmentState::Failed | v1::EnvironmentState::Gone)
+}
+
+#[tonic::async_trait]
+impl Environments for Api {
+    type WatchStream = Answers<v1::Environment>;
+    type LogsStream = Answers<v1::LogChunk>;
+
+    async fn up(&self, request: Request<v1::UpEnvironmentRequest>) -> Result<Response<v1::Environment>, Status> {
+        let principal = principal(&request)?;
+        let ask = request.into_inner();
+        let key = Key::of("Environments/Up", &ask.idempotency_key, &ask).map_err(status)?;
+        let up = Up {
+            name: ask.name,
+            app: ask.app,
+            stack_file: ask.stack_file,
+            file: ask.file,
+            variables: ask.variables,
+            env_files: ask.env_files,
+            grant: ask.grant,
+            grant_host: ask.grant_host,
+            host: ask.host,
+        };
+        let view = environments::up(&self.app, &principal, &up, key.as_ref()).await.map_err(status)?;
+        Ok(Response::new(message(&view)))
+    }
+
+    async fn down(&self, request: Request<v1::DownEnvironmentRequest>) -> Result<Response<v1::Environment>, Status> {
+        let principal = principal(&request)?;
+        let view = environments::down(&self.app, &principal, &request.get_ref().environment).await.map_err(status)?;
+        Ok(Response::new(message(&view)))
+    }
+
+    async fn list(
+        &self,
+        request: Request<v1::ListEnvironmentsRequest>,
+    ) -> Result<Response<v1::ListEnvironmentsResponse>, Status> {
+        let principal = principal(&request)?;
+        let all = environments::list(&self.app, &principal, request.get_ref().all).await.map_err(status)?;
+        Ok(Response::new(v1::ListEnvironmentsResponse { environments: all.iter().map(message).collect() }))
+    }
+
+    async fn show(&self, request: Request<v1::ShowEnvironmentRequest>) -> Result<Response<v1::Environment>, Status> {
+        let principal = principal(&request)?;
+        let view = environments::show(&self.app, &principal, &request.get_ref().environment).await.map_err(status)?;
+        Ok(Response::new(message(&view)))
+    }
+
+    async fn watch(&self, request: Request<v1::WatchEnvironmentRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let principal = principal(&request)?;
+        let ask = request.into_inner();
+        // Found once by what was written; a name can stand for another one later.
+        let first = environments::show(&self.app, &principal, &ask.environment).await.map_err(status)?;
+        let (api, id) = (self.clone(), first.row.environment.id.to_string());
+        let answers = watch::states(self, move || {
+            let (api, principal, id) = (api.clone(), principal.clone(), id.clone());
+            async move {
+                let view = environments::show(&api.app, &principal, &id).await?;
+                let message = message(&view);
+                let gone = message.state() == v1::EnvironmentState::Gone;
+                let end = gone || (!ask.follow && settled(&message));
+                Ok((message, end))
+            }
+        });
+        Ok(Response::new(answers))
+    }
+
+    async fn logs(&self, request: Request<v1::EnvironmentLogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
+        let principal = principal(&request)?;
+        let ask = request.into_inner();
+        crate::app::text::one_line("service", &ask.service, 100).map_err(status)?;
+        let view = environments::for_logs(&self.app, &principal, &ask.environment).await.map_err(status)?;
+        let environment = &view.row.environment;
+        let order = v1::LogsOrder {
+            order: self.app.ids.uuid().to_string(),
+            environment: environment.id.to_string(),
+            service: ask.service,
+            follow: ask.follow,
+            tail: ask.tail,
+            stop: false,
+        };
+        let mut waiting = self.log_orders.open(&order.order);
+        if !self.sessions.ask_for_log(environment.host, order) {
+            let text = format!("{} is not heard from now, so its logs cannot be read", view.host);
+            return Err(status(Error::new(Code::HOST_UNREACHABLE, text)));
+        }
+        let (sender, receiver) = mpsc::channel(4);
+        let stopping = self.app.stopping.clone();
+        tokio::spawn(async move {
+            loop {
+                let next = tokio::select! {
+                    next = waiting.next() => next,
+                    () = sender.closed() => return,
+                    () = stopping.cancelled() => Some(Err(watch::stop())),
+                };
+                let Some(next) = next else { return };
+                let end = next.as_ref().map_or(true, |chunk| chunk.end);
+                if sender.send(next.map_err(status)).await.is_err() || end {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}

@@ -1,0 +1,269 @@
+//! Open sessions of agents: who is heard from, who is to be woken, and which step orders stand.
+//!
+//! Nothing here is kept: after a restart agents connect anew, and every order is derived from rows again.
+
+pub mod log_orders;
+pub mod orders;
+pub mod session;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use domain::host::SessionSeen;
+use domain::ids::{HostId, RolloutId};
+use domain::name::TargetRef;
+use domain::time::Timestamp;
+use proto::convert::step::Ordered;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::app::{Seen, Wake};
+use crate::clock::Clock;
+
+/// All open sessions.
+pub struct Sessions {
+    started_at: Timestamp,
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+    rollouts: Notify,
+    runs: Notify,
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct State {
+    open: HashMap<HostId, Open>,
+    next: u64,
+    /// By rollout, and within it by executor and target.
+    orders: BTreeMap<RolloutId, BTreeMap<(HostId, TargetRef), Arc<Ordered>>>,
+}
+
+struct Open {
+    number: u64,
+    heard_at: Timestamp,
+    synced: bool,
+    wake: Arc<Notify>,
+    end: CancellationToken,
+    logs: tokio::sync::mpsc::Sender<proto::v1::LogsOrder>,
+}
+
+impl fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sessions({} open)", self.lock().open.len())
+    }
+}
+
+/// What a session task holds of its entry here; dropping it closes the entry.
+#[derive(Debug)]
+pub struct Entry {
+    sessions: Arc<Sessions>,
+    /// The host.
+    pub host: HostId,
+    number: u64,
+    /// Something that this host should have was changed.
+    pub wake: Arc<Notify>,
+    /// A newer session took over, or the coordinator stops.
+    pub end: CancellationToken,
+}
+
+impl Sessions {
+    /// None open yet; listening begins now.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            started_at: clock.now(),
+            clock,
+            state: Mutex::default(),
+            rollouts: Notify::new(),
+            runs: Notify::new(),
+            changes: watch::Sender::new(0),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens a session; an older one of the host ends.
+    pub fn open(self: &Arc<Self>, host: HostId, logs: tokio::sync::mpsc::Sender<proto::v1::LogsOrder>) -> Entry {
+        let (wake, end) = (Arc::new(Notify::new()), CancellationToken::new());
+        let mut state = self.lock();
+        state.next += 1;
+        let number = state.next;
+        let open = Open {
+            number,
+            heard_at: self.clock.now(),
+            synced: false,
+            wake: Arc::clone(&wake),
+            end: end.clone(),
+            logs,
+        };
+        if let Some(older) = state.open.insert(host, open) {
+            older.end.cancel();
+        }
+        drop(state);
+        Entry { sessions: Arc::clone(self), host, number, wake, end }
+    }
+
+    /// How many are open.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.lock().open.len()
+    }
+
+    /// Replaces the orders that stand for a rollout, and wakes the sessions of their hosts.
+    pub fn set_orders(&self, rollout: RolloutId, orders: Vec<Ordered>) {
+        let new: BTreeMap<_, _> = orders
+            .into_iter()
+            .map(|ordered| ((ordered.order.executor, ordered.order.target.clone()), Arc::new(ordered)))
+            .collect();
+        let mut state = self.lock();
+        let woken: Vec<Arc<Notify>> = new
+            .keys()
+            .filter_map(|(host, _)| state.open.get(host).map(|open| Arc::clone(&open.wake)))
+            .collect();
+        if new.is_empty() {
+            state.orders.remove(&rollout);
+        } else {
+            state.orders.insert(rollout, new);
+        }
+        drop(state);
+        woken.iter().for_each(|wake| wake.notify_one());
+    }
+
+    /// The step orders that stand for a host.
+    #[must_use]
+    pub fn orders_of(&self, host: HostId) -> Vec<Arc<Ordered>> {
+        let state = self.lock();
+        let of_host = |orders: &BTreeMap<(HostId, TargetRef), Arc<Ordered>>| {
+            orders.iter().filter(|((of, _), _)| *of == host).map(|(_, ordered)| Arc::clone(ordered)).collect::<Vec<_>>()
+        };
+        state.orders.values().flat_map(of_host).collect()
+    }
+
+    /// Asks a host for a log. False: it has no session, or takes no more.
+    #[must_use]
+    pub fn ask_for_log(&self, host: HostId, order: proto::v1::LogsOrder) -> bool {
+        self.lock().open.get(&host).is_some_and(|open| open.synced && open.logs.try_send(order).is_ok())
+    }
+
+    /// Changes when anything that is watched may have changed.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Something that is watched may have changed.
+    pub fn changed(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Rollouts may have to move.
+    pub async fn rollouts_woken(&self) {
+        self.rollouts.notified().await;
+    }
+
+    /// Runs may have to move.
+    pub async fn runs_woken(&self) {
+        self.runs.notified().await;
+    }
+}
+
+impl Seen for Sessions {
+    fn session(&self, host: HostId) -> Option<SessionSeen> {
+        self.lock().open.get(&host).map(|open| SessionSeen { heard_at: open.heard_at, synced: open.synced })
+    }
+
+    fn started_at(&self) -> Timestamp {
+        self.started_at
+    }
+}
+
+impl Wake for Sessions {
+    fn host(&self, host: HostId) {
+        let wake = self.lock().open.get(&host).map(|open| Arc::clone(&open.wake));
+        if let Some(wake) = wake {
+            wake.notify_one();
+        }
+        self.changed();
+    }
+
+    fn rollouts(&self) {
+        self.rollouts.notify_one();
+        self.changed();
+    }
+
+    fn runs(&self) {
+        self.runs.notify_one();
+        self.changed();
+    }
+}
+
+impl Entry {
+    /// The host was heard from. Answers when.
+    pub fn heard(&self) -> Timestamp {
+        let now = self.sessions.clock.now();
+        self.with(|open| open.heard_at = now);
+        now
+    }
+
+    /// All results from before are stored.
+    pub fn synced(&self) {
+        self.with(|open| open.synced = true);
+    }
+
+    /// When it was heard from last.
+    #[must_use]
+    pub fn heard_at(&self) -> Option<Timestamp> {
+        self.sessions.lock().open.get(&self.host).filter(|open| open.number == self.number).map(|open| open.heard_at)
+    }
+
+    fn with(&self, change: impl FnOnce(&mut Open)) {
+        if let Some(open) = self.sessions.lock().open.get_mut(&self.host)
+            && open.number == self.number
+        {
+            change(open);
+        }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let mut state = self.sessions.lock();
+        if state.open.get(&self.host).is_some_and(|open| open.number == self.number) {
+            state.open.remove(&self.host);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use uuid::Uuid;
+
+    fn sessions() -> Arc<Sessions> {
+        Arc::new(Sessions::new(Arc::new(SystemClock)))
+    }
+
+    fn sender() -> tokio::sync::mpsc::Sender<proto::v1::LogsOrder> {
+        tokio::sync::mpsc::channel(1).0
+    }
+
+    #[test]
+    fn the_newest_session_of_a_host_wins_and_the_end_of_an_older_one_changes_nothing() {
+        let sessions = sessions();
+        let host = HostId::new(Uuid::from_u128(1));
+        let older = sessions.open(host, sender());
+        let newer = sessions.open(host, sender());
+        assert!(older.end.is_cancelled());
+        assert!(!newer.end.is_cancelled());
+        older.synced();
+        assert_eq!(sessions.session(host).map(|seen| seen.synced), Some(false));
+        drop(older);
+        assert!(sessions.session(host).is_some());
+        drop(newer);
+        assert!(sessions.session(host).is_none());
+    }
+}

@@ -1,0 +1,135 @@
+//! What a host is sent, derived from rows each time: nothing is remembered but what this session has sent already.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use domain::environment::{Source, Wanted};
+use domain::ids::Generation;
+use domain::step::order::OrderKind;
+use domain::time::Timestamp;
+use proto::v1::{self, coordinator_message::Message};
+
+use super::Sessions;
+use crate::app::{Ctx, environments, runs};
+use crate::auth::Agent;
+use crate::error::{Error, Result};
+use crate::store::environment::EnvironmentRow;
+
+/// A step order that stands is sent again after so long without a sign that it arrived.
+pub const STEP_AGAIN: Duration = Duration::from_secs(5);
+
+/// What this session has sent.
+#[derive(Debug, Default)]
+pub struct Sent {
+    environments: BTreeMap<String, Generation>,
+    runs: BTreeMap<String, bool>,
+    steps: BTreeMap<String, (Generation, bool, Timestamp)>,
+}
+
+/// What a host should have now.
+#[derive(Debug)]
+pub struct Desired {
+    environments: Vec<(EnvironmentRow, String)>,
+    runs: Vec<runs::Ordered>,
+    /// The ledger's place at the time of looking.
+    pub ledger_seq: u64,
+    /// The host is still one of ours.
+    pub known: bool,
+}
+
+/// Looks at everything a host should have.
+///
+/// # Errors
+/// What the store says.
+pub async fn desired(ctx: &Ctx, agent: &Agent) -> Result<Desired> {
+    let host = agent.id;
+    ctx.store
+        .read(|view| {
+            Box::pin(async move {
+                Ok::<_, Error>(Desired {
+                    environments: environments::of_host(view, host).await?,
+                    runs: runs::of_host(view, host).await?,
+                    ledger_seq: view.event_seq().await?,
+                    known: view.host_get(host).await?.is_some(),
+                })
+            })
+        })
+        .await
+}
+
+impl Desired {
+    /// Ids for the Welcome: what a host has beyond these is to be removed.
+    #[must_use]
+    pub fn ids(&self) -> (Vec<String>, Vec<String>) {
+        let environments = self.environments.iter().map(|(row, _)| row.environment.id.to_string()).collect();
+        let runs = self.runs.iter().map(|run| run.row.run.id.to_string()).collect();
+        (environments, runs)
+    }
+}
+
+impl Sent {
+    /// The messages that this session has not sent yet, or has to send again.
+    pub fn missing(&mut self, desired: &Desired, sessions: &Sessions, agent: &Agent, now: Timestamp) -> Vec<Message> {
+        let mut messages = Vec::new();
+        for (row, owner) in &desired.environments {
+            let (id, generation) = (row.environment.id.to_string(), row.environment.generation);
+            if self.environments.insert(id, generation) != Some(generation) {
+                messages.push(Message::Environment(environment(row, owner)));
+            }
+        }
+        for run in &desired.runs {
+            let (id, cancel) = (run.row.run.id.to_string(), run.row.run.cancel);
+            if self.runs.insert(id, cancel) != Some(cancel) {
+                messages.push(Message::Run(run_order(run)));
+            }
+        }
+        for ordered in sessions.orders_of(agent.id) {
+            let confirm = matches!(ordered.order.kind, OrderKind::Confirm);
+            let (target, generation) = (ordered.order.target.to_string(), ordered.order.generation);
+            let sent = self.steps.get(&target);
+            let fresh = sent.is_some_and(|(before, was_confirm, at)| {
+                *before == generation && *was_confirm == confirm && now.since(*at) < STEP_AGAIN
+            });
+            if !fresh {
+                self.steps.insert(target, (generation, confirm, now));
+                messages.push(Message::Step(v1::StepOrder::from(&*ordered)));
+            }
+        }
+        messages
+    }
+}
+
+fn environment(row: &EnvironmentRow, owner: &str) -> v1::EnvironmentOrder {
+    let environment = &row.environment;
+    v1::EnvironmentOrder {
+        id: environment.id.to_string(),
+        generation: environment.generation.0,
+        up: environment.wanted == Wanted::Up,
+        name: environment.name.to_string(),
+        owner: owner.to_owned(),
+        app: environment.app.as_ref().map(ToString::to_string).unwrap_or_default(),
+        stack_file: environment.stack_file.clone(),
+        file: row.file.clone(),
+        variables: environment.variables.clone(),
+        env_files: row.env_files.clone(),
+        grant: match &environment.source {
+            Source::Grant { grant } => grant.clone(),
+            Source::None | Source::Checkout => String::new(),
+        },
+        run: environment.run.map(|run| run.to_string()).unwrap_or_default(),
+    }
+}
+
+fn run_order(ordered: &runs::Ordered) -> v1::RunOrder {
+    let run = &ordered.row.run;
+    v1::RunOrder {
+        id: run.id.to_string(),
+        cancel: run.cancel,
+        app: run.app.to_string(),
+        tests: run.tests.to_string(),
+        commit: run.commit.to_string(),
+        repository: run.repository.clone(),
+        image: ordered.image.as_ref().map(Into::into),
+        owner: ordered.owner.clone(),
+    }
+}

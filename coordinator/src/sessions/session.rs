@@ -1,0 +1,304 @@
+//! One session of one agent: Hello, Welcome, then desired state down and observed state up.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::hello::Fenced;
+use domain::host::{Facts, HEARTBEAT, UNREACHABLE_AFTER};
+use domain::ids::{EnvironmentId, RunId};
+use domain::name::TargetRef;
+use futures::{Stream, StreamExt};
+use prost::Message as _;
+use proto::convert::step::Reported;
+use proto::v1::{self, agent_message, coordinator_message::Message};
+use tokio::sync::mpsc;
+use tonic::Status;
+
+use super::log_orders::LogOrders;
+use super::orders::{self, Sent};
+use super::{Entry, Sessions};
+use crate::app::{App, reports, runs};
+use crate::auth::Agent;
+use crate::error::{Code, Error, Result};
+use crate::grpc::error::status;
+
+/// The largest Hello, in bytes: ids and hashes of some thousands of things.
+pub const MAX_HELLO: usize = 1 << 20;
+/// Messages that wait for a slow agent; one more ends its session.
+const QUEUE: usize = 256;
+const HELLO_WITHIN: Duration = Duration::from_secs(10);
+
+/// Messages to the agent.
+pub type Outgoing = mpsc::Receiver<std::result::Result<v1::CoordinatorMessage, Status>>;
+
+/// What a session works with.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// The coordinator.
+    pub app: App,
+    /// All sessions.
+    pub sessions: Arc<Sessions>,
+    /// Logs that clients wait for.
+    pub log_orders: Arc<LogOrders>,
+}
+
+/// Begins a session; it runs until the agent goes, is replaced, or the coordinator stops.
+pub fn begin<S>(shared: Shared, agent: Agent, incoming: S) -> Outgoing
+where
+    S: Stream<Item = std::result::Result<v1::AgentMessage, Status>> + Send + Unpin + 'static,
+{
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    tokio::spawn(async move {
+        let name = agent.name.clone();
+        let end = sender.clone();
+        if let Err(error) = run(shared, agent, incoming, sender).await {
+            tracing::info!(host = %name, reason = error.reason(), why = %error.text, "session ended");
+            // The agent may be gone.
+            let _ = end.try_send(Err(status(error)));
+        }
+    });
+    receiver
+}
+
+struct Session {
+    shared: Shared,
+    agent: Agent,
+    entry: Entry,
+    sender: mpsc::Sender<std::result::Result<v1::CoordinatorMessage, Status>>,
+    sent: Sent,
+    /// Results from before the session that are still to come.
+    backlog: u32,
+    synced: bool,
+    facts: Facts,
+}
+
+async fn run<S>(
+    shared: Shared,
+    agent: Agent,
+    mut incoming: S,
+    sender: mpsc::Sender<std::result::Result<v1::CoordinatorMessage, Status>>,
+) -> Result<()>
+where
+    S: Stream<Item = std::result::Result<v1::AgentMessage, Status>> + Send + Unpin,
+{
+    let protocol = |text: &str| Error::new(Code::SESSION_PROTOCOL, text);
+    let first = tokio::time::timeout(HELLO_WITHIN, incoming.next()).await;
+    let first = first.map_err(|_| protocol("no Hello within 10 s"))?;
+    let Some(Ok(v1::AgentMessage { message: Some(agent_message::Message::Hello(hello)) })) = first else {
+        return Err(protocol("a session begins with Hello"));
+    };
+    if hello.encoded_len() > MAX_HELLO {
+        return Err(protocol("the Hello is larger than 1 MiB"));
+    }
+    let (logs, mut log_orders) = mpsc::channel(64);
+    let entry = shared.sessions.open(agent.id, logs);
+    let mut session = Session {
+        backlog: hello.backlog,
+        facts: hello.facts.clone().unwrap_or_default().into(),
+        shared,
+        agent,
+        entry,
+        sender,
+        sent: Sent::default(),
+        synced: false,
+    };
+    if let Err(error) = session.hello(hello).await {
+        if error.code == Code::STALE_COORDINATOR {
+            let reason = v1::Reason { code: error.reason().to_owned(), text: error.text.clone() };
+            session.send(Message::Refused(reason), 0)?;
+        }
+        return Err(error);
+    }
+    tracing::info!(host = %session.agent.name, backlog = session.backlog, "session open");
+    let result = session.live(&mut incoming, &mut log_orders).await;
+    if let Some(heard_at) = session.entry.heard_at() {
+        reports::session_ended(&session.shared.app, session.agent.id, heard_at).await?;
+    }
+    result
+}
+
+impl Session {
+    async fn hello(&mut self, hello: v1::Hello) -> Result<()> {
+        let fence = hello.fence.unwrap_or_default().try_into()?;
+        let targets = hello.targets.iter().filter_map(|applied| TargetRef::parse(&applied.id).ok());
+        let taken = reports::Hello {
+            facts: self.facts.clone(),
+            fenced: Fenced { fence, ledger_seq: hello.ledger_seq },
+            targets: targets.collect::<BTreeSet<_>>(),
+            runs: hello.runs.into_iter().collect(),
+            backlog: hello.backlog,
+            state_lost: hello.state_lost,
+        };
+        reports::hello(&self.shared.app, &self.agent, taken).await?;
+        let desired = orders::desired(&self.shared.app, &self.agent).await?;
+        let (environments, runs) = desired.ids();
+        let hosts = u64::try_from(self.shared.sessions.count()).unwrap_or(u64::MAX);
+        let welcome = v1::Welcome {
+            now: self.shared.app.now().0,
+            // 400 hosts a second come back at most.
+            reconnect_cap_micros: (hosts.saturating_mul(1_000_000) / 400).max(2_000_000),
+            heartbeat_micros: proto::convert::micros(HEARTBEAT),
+            environments,
+            runs,
+        };
+        self.send(Message::Welcome(welcome), desired.ledger_seq)?;
+        if self.backlog == 0 {
+            self.synced().await?;
+        }
+        Ok(())
+    }
+
+    async fn live<S>(&mut self, incoming: &mut S, logs: &mut mpsc::Receiver<v1::LogsOrder>) -> Result<()>
+    where
+        S: Stream<Item = std::result::Result<v1::AgentMessage, Status>> + Send + Unpin,
+    {
+        let stopping = self.shared.app.stopping.clone();
+        let (wake, end) = (Arc::clone(&self.entry.wake), self.entry.end.clone());
+        let mut again = tokio::time::interval(orders::STEP_AGAIN);
+        let silence = tokio::time::sleep(UNREACHABLE_AFTER);
+        tokio::pin!(silence);
+        loop {
+            tokio::select! {
+                () = stopping.cancelled() => return Err(Error::new(Code::STOPPING, "the coordinator stops; connect again")),
+                () = end.cancelled() => return Err(Error::new(Code::SESSION_REPLACED, "a newer session of this host took over")),
+                () = &mut silence => return Err(Error::new(Code::HOST_UNREACHABLE, "no heartbeat for 15 s")),
+                message = incoming.next() => match message {
+                    Some(Ok(message)) => {
+                        silence.as_mut().reset(tokio::time::Instant::now() + UNREACHABLE_AFTER);
+                        self.entry.heard();
+                        self.take(message).await?;
+                    }
+                    Some(Err(_)) | None => return Ok(()),
+                },
+                order = logs.recv() => {
+                    if let Some(order) = order {
+                        let seq = *self.shared.app.store.seq().borrow();
+                        self.send(Message::Logs(order), seq)?;
+                    }
+                }
+                () = wake.notified() => self.deliver().await?,
+                _ = again.tick() => self.deliver().await?,
+            }
+        }
+    }
+
+    /// Sends what this host should have and this session has not sent yet.
+    async fn deliver(&mut self) -> Result<()> {
+        if !self.synced {
+            return Ok(());
+        }
+        let desired = orders::desired(&self.shared.app, &self.agent).await?;
+        if !desired.known {
+            return Err(Error::new(Code::HOST_NOT_FOUND, "this host was removed"));
+        }
+        let now = self.shared.app.now();
+        for message in self.sent.missing(&desired, &self.shared.sessions, &self.agent, now) {
+            let step = matches!(message, Message::Step(_));
+            self.send(message, desired.ledger_seq)?;
+            if step {
+                // The point is reached when the order is on its way, not when it is in a queue.
+                #[cfg(feature = "failpoints")]
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                crate::failpoint::hit(self.shared.app.state_dir.as_deref(), "rollout.order.sent");
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&self, message: Message, ledger_seq: u64) -> Result<()> {
+        let fence = self.shared.app.store.fence().into();
+        let message = v1::CoordinatorMessage { fence: Some(fence), ledger_seq, message: Some(message) };
+        self.sender.try_send(Ok(message)).map_err(|_| Error::new(Code::SESSION_PROTOCOL, "the agent reads too slowly"))
+    }
+
+    async fn synced(&mut self) -> Result<()> {
+        self.synced = true;
+        self.entry.synced();
+        reports::liveness(&self.shared.app).await?;
+        self.shared.app.wake.rollouts();
+        self.shared.app.wake.runs();
+        self.deliver().await
+    }
+
+    /// Takes in a message. What wants an acknowledgement gets it after the commit.
+    async fn take(&mut self, message: v1::AgentMessage) -> Result<()> {
+        let result = match message.message {
+            None => return Ok(()),
+            Some(agent_message::Message::Hello(_)) => {
+                return Err(Error::new(Code::SESSION_PROTOCOL, "a second Hello"));
+            }
+            Some(agent_message::Message::Heartbeat(heartbeat)) => {
+                self.heartbeat(heartbeat).await?;
+                String::new()
+            }
+            Some(agent_message::Message::Environment(report)) => self.environment(report).await?,
+            Some(agent_message::Message::Run(report)) => self.run(report).await?,
+            Some(agent_message::Message::Step(report)) => self.step(report).await?,
+            Some(agent_message::Message::LogsRefused(refused)) => {
+                let reason = refused.reason.unwrap_or_default();
+                self.shared.log_orders.refuse(&refused.order, &reason.text);
+                String::new()
+            }
+        };
+        if result.is_empty() {
+            return Ok(());
+        }
+        let seq = *self.shared.app.store.seq().borrow();
+        self.send(Message::Ack(result), seq)?;
+        if !self.synced {
+            self.backlog = self.backlog.saturating_sub(1);
+            if self.backlog == 0 {
+                self.synced().await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn heartbeat(&mut self, heartbeat: v1::Heartbeat) -> Result<()> {
+        let Some(facts) = heartbeat.facts else { return Ok(()) };
+        let facts = Facts::from(facts);
+        if reports::differ(&self.facts, &facts) {
+            reports::facts(&self.shared.app, &self.agent, facts.clone()).await?;
+            self.facts = facts;
+            self.shared.app.wake.runs();
+        }
+        Ok(())
+    }
+
+    async fn environment(&mut self, report: v1::EnvironmentReport) -> Result<String> {
+        let result = report.result.clone();
+        let id: EnvironmentId = proto::convert::id("environment.id", &report.id)?;
+        reports::environment(&self.shared.app, &self.agent, id, report.try_into()?).await?;
+        self.shared.sessions.changed();
+        Ok(result)
+    }
+
+    async fn run(&mut self, report: v1::RunReport) -> Result<String> {
+        let result = report.result.clone();
+        let id: RunId = proto::convert::id("run.id", &report.id)?;
+        let told = runs::Reported {
+            id,
+            state: report.state().try_into()?,
+            verdict: proto::convert::run::verdict(report.verdict()),
+            reason: report.reason.map(|reason| (reason.code, reason.text)),
+            exit_code: report.exited.then_some(report.exit_code),
+            report: report.report.map(TryInto::try_into).transpose()?,
+            took: (report.took_micros > 0).then(|| proto::convert::duration(report.took_micros)),
+            detail: report.detail,
+            first_line: report.first_line,
+        };
+        runs::report(&self.shared.app, &self.agent, told).await?;
+        self.shared.app.wake.runs();
+        Ok(result)
+    }
+
+    async fn step(&mut self, report: v1::StepReport) -> Result<String> {
+        let result = report.result.clone();
+        let told = Reported::try_from(report)?;
+        if reports::step(&self.shared.app, &self.agent, told).await? {
+            self.shared.app.wake.rollouts();
+        }
+        Ok(result)
+    }
+}
