@@ -113,6 +113,8 @@ pub struct Container {
     pub started_at: String,
     /// It was ended for using too much memory.
     pub out_of_memory: bool,
+    /// A folder of the host is mounted into it.
+    pub bound: bool,
 }
 
 /// A container in a listing.

@@ -1,1 +1,102 @@
-fn main() {}
+//! `muster-agent`: the agent of one host, its relay, and the parent of what runs once.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// The agent of one Muster host.
+#[derive(Parser)]
+#[command(name = "muster-agent", version, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the agent
+    Run {
+        /// Settings, a TOML file
+        #[arg(long, value_name = "FILE", default_value = "/etc/muster/agent.toml")]
+        config: PathBuf,
+        /// Write the log as JSON, one object per line
+        #[arg(long)]
+        log_json: bool,
+    },
+    /// Run the relay that owns published ports (started by the agent, or by its own unit)
+    #[command(hide = true)]
+    Relay(agent::relay::Arguments),
+    /// Supervise one job (started by the agent)
+    #[command(hide = true)]
+    Job {
+        /// The job's folder
+        directory: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Run { config, log_json } => {
+            begin_log(log_json);
+            run(&config)
+        }
+        Command::Relay(arguments) => {
+            begin_log(false);
+            match agent::relay::main(arguments) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(why) => fail(&why),
+            }
+        }
+        Command::Job { directory } => agent::job::main(&directory),
+    }
+}
+
+fn begin_log(json: bool) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    if json {
+        log.json().init();
+    } else {
+        log.init();
+    }
+}
+
+fn fail(why: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("{why}");
+    ExitCode::FAILURE
+}
+
+fn run(config: &std::path::Path) -> ExitCode {
+    transport::install_provider();
+    let config = match agent::config::Config::read(config, |name| std::env::var(name).ok()) {
+        Ok(config) => config,
+        Err(why) => return fail(&why),
+    };
+    // Two threads: one may hash or pack while the other keeps the session alive. More would only cost memory.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).max_blocking_threads(16).enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(why) => return fail(&why),
+    };
+    let ended = runtime.block_on(agent::agent::run(config, stopped()));
+    // What still runs in the background is abandoned: all that matters is durable.
+    runtime.shutdown_background();
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => fail(&why),
+    }
+}
+
+/// Waits for TERM or INT.
+async fn stopped() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}

@@ -20,7 +20,7 @@ const MIGRATIONS: [&str; 1] = ["
     CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
     CREATE TABLE environments (
         id TEXT PRIMARY KEY, generation INTEGER NOT NULL, message BLOB NOT NULL,
-        folder TEXT, device INTEGER, inode INTEGER, gone INTEGER NOT NULL DEFAULT 0
+        folder TEXT, device INTEGER, inode INTEGER, images TEXT NOT NULL, gone INTEGER NOT NULL DEFAULT 0
     ) STRICT;
     CREATE TABLE targets (target TEXT PRIMARY KEY, slot BLOB NOT NULL, retain INTEGER NOT NULL) STRICT;
     CREATE TABLE releases (id TEXT PRIMARY KEY, target TEXT NOT NULL, number INTEGER NOT NULL, message BLOB NOT NULL) STRICT;
@@ -104,12 +104,15 @@ impl State {
         Ok(())
     }
 
-    /// Adds one to a remembered number and answers it; the first is 1.
+    /// Adds one to a remembered number and answers it. The first is 1, or the wall clock's seconds when the state was
+    /// lost, so that the count never falls behind what others have seen.
     ///
     /// # Errors
     /// SQLite says no.
     pub async fn count(&self, name: &str) -> Result<u64> {
-        let before = self.meta(name).await?.and_then(|text| text.parse().ok()).unwrap_or(0_u64);
+        let lost = if self.lost { crate::clock::now().0 / 1_000_000 } else { 0 };
+        let begin = || u64::try_from(lost).unwrap_or(0);
+        let before = self.meta(name).await?.and_then(|text| text.parse().ok()).unwrap_or_else(begin);
         self.set_meta(name, &(before + 1).to_string()).await?;
         Ok(before + 1)
     }

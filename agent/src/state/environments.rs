@@ -1,5 +1,6 @@
 //! Environments that are wanted, as ordered.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use prost::Message as _;
@@ -26,6 +27,8 @@ pub struct Stored {
     pub order: v1::EnvironmentOrder,
     /// Where its sources lie, if it has any.
     pub folder: Option<Folder>,
+    /// Images to use instead of the stack's, by service.
+    pub images: BTreeMap<String, String>,
     /// Everything of it is removed; the row stays until that is acknowledged.
     pub gone: bool,
 }
@@ -38,10 +41,10 @@ impl State {
     pub async fn put_environment(&self, stored: &Stored) -> Result<()> {
         let folder = stored.folder.as_ref();
         sqlx::query(
-            "INSERT INTO environments (id, generation, message, folder, device, inode, gone)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)
+            "INSERT INTO environments (id, generation, message, folder, device, inode, images, gone)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
              ON CONFLICT (id) DO UPDATE SET generation = excluded.generation, message = excluded.message,
-               folder = excluded.folder, device = excluded.device, inode = excluded.inode, gone = excluded.gone",
+               folder = excluded.folder, device = excluded.device, inode = excluded.inode, images = excluded.images, gone = excluded.gone",
         )
         .bind(&stored.order.id)
         .bind(i64::try_from(stored.order.generation).unwrap_or(i64::MAX))
@@ -49,6 +52,7 @@ impl State {
         .bind(folder.map(|folder| folder.path.to_string_lossy().into_owned()))
         .bind(folder.map(|folder| folder.device.cast_signed()))
         .bind(folder.map(|folder| folder.inode.cast_signed()))
+        .bind(serde_json::to_string(&stored.images).unwrap_or_default())
         .bind(i64::from(stored.gone))
         .execute(&self.pool)
         .await?;
@@ -60,7 +64,7 @@ impl State {
     /// # Errors
     /// SQLite says no, or a row cannot be read.
     pub async fn environments(&self) -> Result<Vec<Stored>> {
-        let rows = sqlx::query("SELECT message, folder, device, inode, gone FROM environments ORDER BY id")
+        let rows = sqlx::query("SELECT message, folder, device, inode, gone, images FROM environments ORDER BY id")
             .fetch_all(&self.pool)
             .await?;
         rows.iter()
@@ -71,7 +75,8 @@ impl State {
                     device: row.get::<i64, _>(2).cast_unsigned(),
                     inode: row.get::<i64, _>(3).cast_unsigned(),
                 });
-                Ok(Stored { order, folder, gone: row.get::<i64, _>(4) != 0 })
+                let images = serde_json::from_str(row.get(5)).unwrap_or_default();
+                Ok(Stored { order, folder, images, gone: row.get::<i64, _>(4) != 0 })
             })
             .collect()
     }
@@ -96,7 +101,7 @@ mod tests {
         let (state, _folder) = fresh().await;
         let order = v1::EnvironmentOrder { id: "e".to_owned(), generation: 2, up: true, ..Default::default() };
         let folder = Folder { path: PathBuf::from("/home/asha/bot"), device: u64::MAX, inode: 7 };
-        let stored = Stored { order, folder: Some(folder), gone: false };
+        let stored = Stored { order, folder: Some(folder), images: [("web".to_owned(), "x".to_owned())].into(), gone: false };
         state.put_environment(&stored).await.expect("stored");
         state.put_environment(&stored).await.expect("stored again");
         assert_eq!(state.environments().await.expect("read"), [stored]);

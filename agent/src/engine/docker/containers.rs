@@ -6,7 +6,7 @@ use std::time::Duration;
 use bollard::Docker;
 use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummaryStateEnum,
-    EndpointSettings, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType, NetworkingConfig,
+    EndpointSettings, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountPoint, MountType, NetworkingConfig,
     RestartPolicy, RestartPolicyNameEnum,
 };
 use bollard::query_parameters::{
@@ -117,6 +117,7 @@ fn read(found: ContainerInspectResponse) -> Container {
         .filter_map(|(name, endpoint)| Some((name, endpoint.ip_address?.parse().ok()?)))
         .collect();
     let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
+    let bound = |mount: &MountPoint| mount.typ.as_deref() == Some("bind");
     let started = state.started_at.unwrap_or_default();
     Container {
         id: found.id.unwrap_or_default(),
@@ -126,6 +127,7 @@ fn read(found: ContainerInspectResponse) -> Container {
         addresses,
         started_at: if started.starts_with("0001-") { String::new() } else { started },
         out_of_memory: state.oom_killed.unwrap_or(false),
+        bound: found.mounts.unwrap_or_default().iter().any(bound),
     }
 }
 

@@ -9,7 +9,7 @@ use futures::stream::BoxStream;
 
 use super::super::{
     About, BuildSpec, ByteStream, Container, ContainerSpec, Engine, Error, Executed, Image, Labels, Listed, LogQuery,
-    NetworkSpec, Result, Run, VolumeSpec,
+    MountSpec, NetworkSpec, Result, Run, VolumeSpec,
 };
 use super::{Fake, Op, lost, serve};
 
@@ -218,6 +218,7 @@ impl Engine for Fake {
             addresses: one.addresses(),
             started_at: if one.starts == 0 { String::new() } else { format!("start {}", one.starts) },
             out_of_memory: false,
+            bound: one.spec.mounts.iter().any(|mount| matches!(mount, MountSpec::Bind { .. })),
         }))
     }
 

@@ -1,0 +1,269 @@
+//! The agent as a whole: what it is made of, and how it starts.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use domain::host::Facts;
+use proto::v1;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tonic::transport::Channel;
+
+use crate::config::Config;
+use crate::engine::docker::Docker;
+use crate::engine::watch::Watch;
+use crate::engine::Engine;
+use crate::environments::Environments;
+use crate::failpoints::Failpoints;
+use crate::host::Host;
+use crate::identity::{self, Identity};
+use crate::logs::{self, Logs};
+use crate::policy::Policy;
+use crate::probe::Prober;
+use crate::relay::protocol::PortRange;
+use crate::relay::spawn::{self, SpawnConfig};
+use crate::routes::Relay;
+use crate::session::fence::Gate;
+use crate::session::outbox::Outbox;
+use crate::state::State;
+use crate::steps::Steps;
+use crate::{clock, facts, files, reconcile, session, socket};
+
+/// Why the agent cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Its identity.
+    #[error("{0}")]
+    Identity(#[from] identity::Error),
+    /// Its memory.
+    #[error("{0}")]
+    State(#[from] crate::state::Error),
+    /// The policy file.
+    #[error("{0}")]
+    Policy(#[from] crate::policy::Error),
+    /// The relay.
+    #[error("{0}")]
+    Relay(#[from] spawn::SpawnError),
+    /// A setting.
+    #[error("E_CONFIG: {0}")]
+    Config(String),
+    /// The operating system.
+    #[error("{what}: {why}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// Its answer.
+        why: std::io::Error,
+    },
+}
+
+/// The agent as a whole.
+#[derive(Debug)]
+pub struct Agent {
+    /// Its settings.
+    pub config: Config,
+    /// What is remembered.
+    pub state: State,
+    /// What is to be told.
+    pub outbox: Arc<Outbox>,
+    /// Whose orders are taken.
+    pub fence: Gate,
+    /// Environments.
+    pub environments: Arc<Environments>,
+    /// Targets.
+    pub steps: Arc<Steps>,
+    /// The connection to the coordinator while there is a session.
+    pub channel: watch::Sender<Option<Channel>>,
+    /// Another one after every start.
+    pub process_id: String,
+    host: Arc<Host>,
+    facts: facts::Reader,
+    identity: RwLock<Identity>,
+    logs: Arc<Logs>,
+    log_orders: Mutex<BTreeMap<String, AbortHandle>>,
+}
+
+impl Agent {
+    /// This host's identity; it changes when the certificate is renewed.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.identity.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Uses a renewed certificate from now on.
+    pub fn set_identity(&self, identity: Identity) {
+        *self.identity.write().unwrap_or_else(PoisonError::into_inner) = identity;
+    }
+
+    /// What is told about this machine.
+    pub async fn facts(&self) -> Facts {
+        let about = tokio::time::timeout(Duration::from_secs(1), self.host.engine.about()).await;
+        self.facts.now(about.ok().and_then(Result::ok).map(|about| about.version).unwrap_or_default())
+    }
+
+    /// Ids of the runs that are under way.
+    #[must_use]
+    pub fn running(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// A session is open: the coordinator said what this host should have.
+    pub async fn welcomed(&self, welcome: v1::Welcome) {
+        self.environments.welcomed(&welcome.environments, &welcome.runs).await;
+        self.steps.tell_all();
+    }
+
+    /// A result was stored by the coordinator.
+    ///
+    /// # Errors
+    /// The state cannot be written.
+    pub async fn acknowledged(&self, result: &str) -> crate::state::Result<()> {
+        self.state.acknowledged(result).await?;
+        self.environments.acknowledged(result).await?;
+        Ok(())
+    }
+
+    /// An order about an environment.
+    pub async fn environment(&self, order: v1::EnvironmentOrder) {
+        self.environments.order(order).await;
+    }
+
+    /// An order about a target.
+    pub async fn step(&self, order: v1::StepOrder) {
+        self.steps.order(order).await;
+    }
+
+    /// An order about a run.
+    pub async fn run(&self, order: v1::RunOrder) {
+        tracing::warn!(run = %order.id, "runs are not taken by this agent");
+    }
+
+    /// An order for logs.
+    pub fn logs(&self, order: v1::LogsOrder) {
+        let mut orders = self.log_orders.lock().unwrap_or_else(PoisonError::into_inner);
+        orders.retain(|_, task| !task.is_finished());
+        if order.stop {
+            if let Some(task) = orders.remove(&order.order) {
+                task.abort();
+            }
+            return;
+        }
+        let id = order.order.clone();
+        let task = tokio::spawn(logs::answer(Arc::clone(&self.host), Arc::clone(&self.logs), order));
+        if let Some(old) = orders.insert(id, task.abort_handle()) {
+            old.abort();
+        }
+    }
+}
+
+/// Starts everything and keeps it going until `stop` is done. Containers, the relay and jobs outlive the agent.
+///
+/// # Errors
+/// See [`Error`]. Nothing that comes later ends the agent.
+pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), Error> {
+    let system = |what: &str| {
+        let what = what.to_owned();
+        move |why| Error::System { what, why }
+    };
+    files::private_dir(&config.state_dir).map_err(system("state_dir"))?;
+    files::private_dir(&config.pool()).map_err(system("pool"))?;
+    let _lock = lock(&config)?;
+    let policy = Policy::read(&config.policy)?;
+    let boot_id = files::boot_id();
+    let facts = facts::Reader::new(config.state_dir.clone(), boot_id.clone(), config.advertise_address.clone());
+    let engine: Arc<dyn Engine> = Arc::new(Docker::new(&config.engine));
+    let joined = Identity::load(&config.state_dir)?;
+    let state = State::open(&config.state_dir, joined.is_some()).await?;
+    let identity = match joined {
+        Some(identity) => identity,
+        None => join(&config, &facts, engine.as_ref()).await?,
+    };
+    let run = state.count("run").await?;
+    let rebooted = state.meta("boot_id").await?.is_some_and(|before| before != boot_id);
+    state.set_meta("boot_id", &boot_id).await?;
+    let ports: PortRange = config.ports.parse().map_err(Error::Config)?;
+    let mut relay = SpawnConfig::this_binary(config.state_dir.join("relay"), config.relay_socket()).map_err(system("relay"))?;
+    relay.ports = ports;
+    let client = spawn::ensure_running(&relay).await?;
+    let outbox = Arc::new(Outbox::default());
+    let host = Arc::new(Host {
+        id: identity.host_id.clone(),
+        name: identity.host_name.clone(),
+        boot_id,
+        rebooted,
+        listen_address: config.listen_address,
+        subnets: config.subnets,
+        pool: config.pool(),
+        watch: Watch::begin(Arc::clone(&engine), identity.host_id.clone()),
+        engine,
+        prober: Prober::default(),
+        routes: Arc::new(Relay::new(client, ports)),
+        policy,
+        state: state.clone(),
+        outbox: Arc::clone(&outbox),
+        failpoints: Failpoints::read(&config.state_dir),
+    });
+    let (channel, connection) = watch::channel(None);
+    let environments = Arc::new(Environments::new(Arc::clone(&host)));
+    let steps = Arc::new(Steps::new(Arc::clone(&host), run, connection.clone()));
+    // What is overdue is settled before anybody is dialled.
+    steps.load().await?;
+    environments.load().await?;
+    let listener = socket::listen(&config.socket).map_err(system("agent socket"))?;
+    let agent = Arc::new(Agent {
+        fence: Gate::read(&state).await?,
+        state,
+        outbox,
+        environments: Arc::clone(&environments),
+        steps: Arc::clone(&steps),
+        channel,
+        process_id: hex::encode(clock::random::<16>().map_err(system("random bytes"))?),
+        facts,
+        identity: RwLock::new(identity),
+        logs: Logs::new(connection),
+        log_orders: Mutex::default(),
+        host: Arc::clone(&host),
+        config,
+    });
+    tracing::info!(host = %host.name, id = %host.id, "the agent runs");
+    tokio::select! {
+        () = session::keep(Arc::clone(&agent)) => {}
+        () = reconcile::keep(Arc::clone(&host), environments, steps) => {}
+        () = socket::serve(Arc::clone(&host), listener) => {}
+        () = spawn::supervise(relay, |seen| tracing::warn!(?seen, "the relay")) => {}
+        () = stop => tracing::info!("the agent stops; what it started goes on"),
+    }
+    let _ = std::fs::remove_file(&agent.config.socket);
+    Ok(())
+}
+
+/// One agent per state folder.
+fn lock(config: &Config) -> Result<std::fs::File, Error> {
+    let path = config.state_dir.join("lock");
+    let system = |why| Error::System { what: path.display().to_string(), why };
+    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(system)?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|why| {
+        let text = format!("another agent uses {} ({why})", config.state_dir.display());
+        Error::System { what: "E_LOCKED".to_owned(), why: std::io::Error::other(text) }
+    })?;
+    Ok(file)
+}
+
+/// Joins; tries again for as long as the coordinator cannot be reached.
+async fn join(config: &Config, facts: &facts::Reader, engine: &dyn Engine) -> Result<Identity, Error> {
+    let secret = config.join_token.as_ref().ok_or(identity::Error::NoSecret)?;
+    let version = engine.about().await.map(|about| about.version).unwrap_or_default();
+    let told: v1::Facts = (&facts.now(version)).into();
+    let mut pause = Duration::from_millis(200);
+    loop {
+        for coordinator in &config.coordinators {
+            match identity::join(&config.state_dir, coordinator, &secret.0, told.clone()).await {
+                Err(why) if why.passes() => tracing::warn!(%coordinator, %why, "cannot join yet"),
+                other => return Ok(other?),
+            }
+        }
+        tokio::time::sleep(clock::jitter(pause)).await;
+        pause = (pause * 2).min(Duration::from_secs(5));
+    }
+}

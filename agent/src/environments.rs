@@ -1,0 +1,309 @@
+//! Running copies of stacks on this host: made as ordered, kept so, and removed without a rest.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use domain::environment::{EnvironmentState, Observed};
+use proto::v1;
+use proto::v1::agent_message::Message;
+use tokio::sync::watch;
+
+use crate::engine::ContainerSpec;
+use crate::host::Host;
+use crate::session::hello::MAX_ENVIRONMENTS;
+use crate::state::environments::{Folder, Stored};
+
+mod actor;
+mod context;
+pub mod credentials;
+pub mod data;
+mod down;
+pub mod failure;
+pub mod folder;
+mod ground;
+mod health;
+mod ignore;
+mod launch;
+mod part;
+mod plan;
+mod prepare;
+mod report;
+#[cfg(test)]
+mod tests;
+mod variables;
+
+use failure::Failure;
+
+/// What is wanted of an environment.
+#[derive(Clone, PartialEq)]
+pub struct Wanted {
+    /// The order.
+    pub order: v1::EnvironmentOrder,
+    /// Where its sources lie.
+    pub folder: Option<Folder>,
+    /// Images to use instead of the stack's, by service.
+    pub images: BTreeMap<String, String>,
+}
+
+impl std::fmt::Debug for Wanted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wanted").field("id", &self.order.id).field("up", &self.order.up).finish_non_exhaustive()
+    }
+}
+
+/// How an environment stands.
+#[derive(Clone, PartialEq, Debug)]
+pub struct View {
+    /// As it is reported.
+    pub observed: Observed,
+    /// What the services' containers are made from, as far as that is known: for those who run something beside them.
+    pub specs: BTreeMap<String, ContainerSpec>,
+}
+
+#[derive(Debug)]
+struct Running {
+    wanted: watch::Sender<Wanted>,
+    view: watch::Receiver<View>,
+}
+
+/// All environments of this host.
+#[derive(Debug)]
+pub struct Environments {
+    host: Arc<Host>,
+    running: Mutex<BTreeMap<String, Running>>,
+    wake: watch::Sender<u64>,
+}
+
+/// What the result of a removal is called.
+fn result_id(id: &str) -> String {
+    format!("gone:{id}")
+}
+
+fn tell(host: &Host, id: &str, observed: &Observed) {
+    host.outbox.tell(&format!("environment {id}"), Message::Environment(report::message(id, observed, String::new())));
+}
+
+/// Remembers that nothing is left, and tells it until it is acknowledged.
+async fn tell_gone(host: &Host, wanted: &Wanted, gone: &Observed) -> crate::state::Result<()> {
+    let id = &wanted.order.id;
+    if !wanted.order.run.is_empty() {
+        // Nobody but this host's runs knows of it.
+        return host.state.forget_environment(id).await;
+    }
+    let stored = Stored { order: wanted.order.clone(), folder: None, images: BTreeMap::new(), gone: true };
+    host.state.put_environment(&stored).await?;
+    let message = Message::Environment(report::message(id, gone, result_id(id)));
+    host.outbox.result(&host.state, &result_id(id), message).await
+}
+
+impl Environments {
+    /// None yet.
+    #[must_use]
+    pub fn new(host: Arc<Host>) -> Self {
+        Self { host, running: Mutex::default(), wake: watch::Sender::new(0) }
+    }
+
+    fn running(&self) -> MutexGuard<'_, BTreeMap<String, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes up what was wanted before the agent's start; what runs goes on.
+    ///
+    /// # Errors
+    /// The state cannot be read.
+    pub async fn load(&self) -> crate::state::Result<()> {
+        for stored in self.host.state.environments().await? {
+            if !stored.gone {
+                self.set(Wanted { order: stored.order, folder: stored.folder, images: stored.images }, true);
+            }
+        }
+        if self.host.state.lost() {
+            self.rebuild().await;
+        }
+        Ok(())
+    }
+
+    /// The state was lost: what manifests name is held as it is until the coordinator says what is wanted.
+    async fn rebuild(&self) {
+        for (id, manifest) in data::all(&self.host.pool) {
+            match manifest {
+                Some(_) => tracing::warn!(environment = %id, "found without an order; it stays as it is"),
+                None => tracing::warn!(environment = %id, "data without a readable manifest; it is kept"),
+            }
+        }
+    }
+
+    fn set(&self, wanted: Wanted, first: bool) {
+        let mut running = self.running();
+        let id = wanted.order.id.clone();
+        if let Some(held) = running.get(&id)
+            && held.view.has_changed().is_ok()
+        {
+            held.wanted.send_if_modified(|old| {
+                let changed = *old != wanted;
+                *old = wanted;
+                changed
+            });
+            return;
+        }
+        let observed = report::bare(wanted.order.generation, EnvironmentState::Starting, None);
+        let (view, seen) = watch::channel(View { observed, specs: BTreeMap::new() });
+        let (sender, receiver) = watch::channel(wanted);
+        let actor =
+            actor::Actor { host: Arc::clone(&self.host), wanted: receiver, wake: self.wake.subscribe(), view, first };
+        tokio::spawn(actor.run());
+        running.insert(id, Running { wanted: sender, view: seen });
+    }
+
+    /// Takes an order of the coordinator. A lower generation is refused, an equal one is answered with the report.
+    pub async fn order(&self, order: v1::EnvironmentOrder) {
+        let id = order.id.clone();
+        let generation = order.generation;
+        if let Err(why) = self.take(order).await {
+            tracing::warn!(environment = %id, %why, "an order was not taken");
+            let observed = report::bare(generation, EnvironmentState::Failed, Some((why.code, why.text)));
+            tell(&self.host, &id, &observed);
+        }
+    }
+
+    async fn take(&self, order: v1::EnvironmentOrder) -> Result<(), Failure> {
+        if order.id.parse::<domain::ids::EnvironmentId>().is_err() {
+            return Err(Failure::lasting("E_ID", format!("{:?} is not an environment id", order.id)));
+        }
+        let held = self.wanted(&order.id);
+        if let Some(held) = &held {
+            if order.generation < held.order.generation {
+                return Ok(());
+            }
+            if order.generation == held.order.generation {
+                self.tell(&order.id);
+                return Ok(());
+            }
+        } else if self.running().len() >= MAX_ENVIRONMENTS {
+            let text = format!("this host holds {MAX_ENVIRONMENTS} environments already");
+            return Err(Failure::lasting("E_TOO_MANY", text));
+        }
+        let mut folder = held.and_then(|held| held.folder);
+        if order.up && !order.grant.is_empty() {
+            let now = crate::clock::now();
+            let spent = self.host.state.spend_grant(&order.grant, &order.id, now).await?;
+            folder = Some(spent.ok_or_else(|| {
+                let text = "the grant of the folder is unknown, expired or spent; run `muster env up` again";
+                Failure::lasting("E_GRANT", text)
+            })?);
+        }
+        self.hold(Wanted { order, folder, images: BTreeMap::new() }).await
+    }
+
+    /// Wants an environment (of a run: with a checkout, and images of its own). It is durable when this returns.
+    ///
+    /// # Errors
+    /// The state cannot be written.
+    pub async fn hold(&self, wanted: Wanted) -> Result<(), Failure> {
+        let stored = Stored {
+            order: wanted.order.clone(),
+            folder: wanted.folder.clone(),
+            images: wanted.images.clone(),
+            gone: false,
+        };
+        self.host.state.put_environment(&stored).await?;
+        self.set(wanted, false);
+        Ok(())
+    }
+
+    /// Wants nothing of an environment to be left; its generation rises by one.
+    ///
+    /// # Errors
+    /// The state cannot be written.
+    pub async fn drop(&self, id: &str) -> Result<(), Failure> {
+        let Some(mut wanted) = self.wanted(id) else { return Ok(()) };
+        if wanted.order.up {
+            wanted.order.up = false;
+            wanted.order.generation += 1;
+            self.hold(wanted).await?;
+        }
+        Ok(())
+    }
+
+    fn wanted(&self, id: &str) -> Option<Wanted> {
+        self.running().get(id).map(|running| running.wanted.borrow().clone())
+    }
+
+    /// How an environment stands, now and at each change. It ends when nothing is left.
+    #[must_use]
+    pub fn watch(&self, id: &str) -> Option<watch::Receiver<View>> {
+        self.running().get(id).map(|running| running.view.clone())
+    }
+
+    /// For the Hello: ids and generations. Environments of runs are the host's own business.
+    #[must_use]
+    pub fn applied(&self) -> Vec<v1::Applied> {
+        let running = self.running();
+        let known = running.iter().map(|(id, running)| (id, running.wanted.borrow()));
+        known
+            .filter(|(_, wanted)| wanted.order.run.is_empty())
+            .map(|(id, wanted)| v1::Applied {
+                id: id.clone(),
+                generation: wanted.order.generation,
+                release: String::new(),
+            })
+            .collect()
+    }
+
+    fn tell(&self, id: &str) {
+        let told = self.running().get(id).map(|running| running.view.borrow().observed.clone());
+        if let Some(observed) = told.filter(|observed| observed.state != EnvironmentState::Gone) {
+            tell(&self.host, id, &observed);
+        }
+    }
+
+    /// Tells how all environments stand.
+    pub fn tell_all(&self) {
+        for applied in self.applied() {
+            self.tell(&applied.id);
+        }
+    }
+
+    /// The coordinator said what this host should have: what it has beyond is removed.
+    pub async fn welcomed(&self, environments: &[String], runs: &[String]) {
+        let keep: BTreeSet<&String> = environments.iter().collect();
+        let runs: BTreeSet<&String> = runs.iter().collect();
+        let held: Vec<(String, String)> = {
+            let running = self.running();
+            running.iter().map(|(id, one)| (id.clone(), one.wanted.borrow().order.run.clone())).collect()
+        };
+        for (id, run) in held {
+            let stays = if run.is_empty() { keep.contains(&id) } else { runs.contains(&run) };
+            if !stays && let Err(why) = self.drop(&id).await {
+                tracing::warn!(environment = %id, %why, "a surplus environment cannot be removed");
+            }
+        }
+        self.tell_all();
+    }
+
+    /// A result was stored by the coordinator; whether it was one of environments.
+    ///
+    /// # Errors
+    /// The state cannot be written.
+    pub async fn acknowledged(&self, result: &str) -> crate::state::Result<bool> {
+        let Some(id) = result.strip_prefix("gone:") else { return Ok(false) };
+        self.host.state.forget_environment(id).await?;
+        let mut running = self.running();
+        // It may have been wanted again since.
+        if running.get(id).is_some_and(|one| one.view.has_changed().is_err()) {
+            running.remove(id);
+        }
+        Ok(true)
+    }
+
+    /// Has everything looked at again.
+    pub fn wake(&self) {
+        self.wake.send_modify(|count| *count += 1);
+    }
+
+    /// Ids of all environments that are wanted or being removed.
+    #[must_use]
+    pub fn ids(&self) -> BTreeSet<String> {
+        self.running().keys().cloned().collect()
+    }
+}

@@ -1,0 +1,382 @@
+//! One environment's own task: compares what is wanted with what is known after every change, and acts at once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::environment::diff::{Seen, diff};
+use domain::environment::EnvironmentState;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::failure::Failure;
+use super::launch::{self, Launched};
+use super::part::Part;
+use super::plan::{self, Plan};
+use super::{View, Wanted, down, ground, health, prepare, report};
+use crate::engine::{ContainerSpec, Listed, Run, last_lines};
+use crate::host::Host;
+
+/// Log lines that are kept of a service that ended.
+const LINES: u32 = 20;
+/// Pause before something that may pass is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// News for the loop.
+#[derive(Debug)]
+enum Event {
+    /// Network, ports and manifest are there.
+    Grounded(Result<(), Failure>),
+    Prepared(String, Result<ContainerSpec, Failure>),
+    Launched(String, u64, Result<Launched, Failure>),
+    Health(String, u64, health::Change),
+    Ended { service: String, instance: u64, code: Option<i32>, lines: Vec<String>, out_of_memory: bool },
+    PauseOver(String, u64),
+}
+
+/// Why a pass over what is wanted ended.
+enum Next {
+    /// Something else is wanted, or everything is to be looked at again.
+    Again,
+    /// Nothing of it is left.
+    Gone,
+}
+
+/// One environment's task.
+pub(super) struct Actor {
+    pub host: Arc<Host>,
+    pub wanted: watch::Receiver<Wanted>,
+    pub wake: watch::Receiver<u64>,
+    pub view: watch::Sender<View>,
+    /// The first pass after the agent's start.
+    pub first: bool,
+}
+
+impl Actor {
+    /// Runs until nothing of the environment is left.
+    pub async fn run(mut self) {
+        loop {
+            let wanted = self.wanted.borrow_and_update().clone();
+            let next = if wanted.order.up { self.up(wanted).await } else { self.down(wanted).await };
+            self.first = false;
+            if matches!(next, Next::Gone) {
+                return;
+            }
+        }
+    }
+
+    async fn down(&mut self, wanted: Wanted) -> Next {
+        self.publish(report::bare(wanted.order.generation, EnvironmentState::Stopping, None));
+        loop {
+            match down::remove(&self.host, &wanted.order).await {
+                Ok(()) => break,
+                Err(why) => {
+                    tracing::warn!(environment = %wanted.order.id, %why, "the environment is not removed yet");
+                    let reason = Some((why.code, why.text));
+                    self.publish(report::bare(wanted.order.generation, EnvironmentState::Stopping, reason));
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+        let gone = report::bare(wanted.order.generation, EnvironmentState::Gone, None);
+        // Who waits for the end sees it after it is durable.
+        while let Err(why) = super::tell_gone(&self.host, &wanted, &gone).await {
+            tracing::error!(%why, "the removal cannot be remembered");
+            tokio::time::sleep(RETRY).await;
+        }
+        self.view.send_modify(|view| view.observed = gone);
+        Next::Gone
+    }
+
+    async fn up(&mut self, wanted: Wanted) -> Next {
+        let generation = wanted.order.generation;
+        let mut plan = match plan::read(&self.host, &wanted) {
+            Ok(plan) => plan,
+            Err(why) => return self.failed(generation, why).await,
+        };
+        if let Err(why) = ground::ports(&self.host, &mut plan).await {
+            return self.failed(generation, why).await;
+        }
+        let found = match self.host.engine.containers(&self.host.id).await {
+            Ok(all) => all.into_iter().filter(|one| one.labels.slot == plan.id).collect(),
+            Err(why) => return self.failed(generation, why.into()).await,
+        };
+        let mut pass = Pass::begin(self, Arc::new(plan), found);
+        pass.run().await
+    }
+
+    /// Waits for another order, or for a while if it may pass.
+    async fn failed(&mut self, generation: u64, why: Failure) -> Next {
+        let state = if why.passes { EnvironmentState::Starting } else { EnvironmentState::Failed };
+        self.publish(report::bare(generation, state, Some((why.code, why.text))));
+        if why.passes {
+            let _ = tokio::time::timeout(RETRY, self.wanted.changed()).await;
+        } else if self.wanted.changed().await.is_err() {
+            return Next::Gone;
+        }
+        Next::Again
+    }
+
+    /// Tells how it stands, if that changed.
+    fn publish(&self, observed: domain::environment::Observed) {
+        let id = self.wanted.borrow().order.id.clone();
+        self.view.send_if_modified(|view| {
+            if view.observed == observed {
+                return false;
+            }
+            super::tell(&self.host, &id, &observed);
+            view.observed = observed;
+            true
+        });
+    }
+}
+
+/// One pass over one order.
+struct Pass<'a> {
+    actor: &'a mut Actor,
+    host: Arc<Host>,
+    plan: Arc<Plan>,
+    found: Vec<Listed>,
+    parts: BTreeMap<String, Part>,
+    grounded: bool,
+    /// Why it is not.
+    blocked: Option<Failure>,
+    send: mpsc::UnboundedSender<Event>,
+    events: mpsc::UnboundedReceiver<Event>,
+    /// Never aborted half-way through a create: what they make must be known.
+    launches: JoinSet<()>,
+    /// Ends with the pass.
+    others: JoinSet<()>,
+}
+
+impl<'a> Pass<'a> {
+    fn begin(actor: &'a mut Actor, plan: Arc<Plan>, found: Vec<Listed>) -> Self {
+        let (send, events) = mpsc::unbounded_channel();
+        let parts = plan.stack.services.keys().map(|name| (name.clone(), Part::default())).collect();
+        let host = Arc::clone(&actor.host);
+        let mut pass = Self {
+            actor,
+            host,
+            plan,
+            found,
+            parts,
+            grounded: false,
+            blocked: None,
+            send,
+            events,
+            launches: JoinSet::new(),
+            others: JoinSet::new(),
+        };
+        pass.lay_ground(Duration::ZERO);
+        let names: Vec<String> = pass.parts.keys().cloned().collect();
+        for name in names {
+            pass.prepare(name);
+        }
+        pass
+    }
+
+    async fn run(&mut self) -> Next {
+        self.remove_surplus();
+        loop {
+            self.act();
+            tokio::select! {
+                changed = self.actor.wanted.changed() => {
+                    if changed.is_err() {
+                        return Next::Gone;
+                    }
+                    // What is being made is finished first, so that it can be found.
+                    while self.launches.join_next().await.is_some() {}
+                    return Next::Again;
+                }
+                Ok(()) = self.actor.wake.changed() => {
+                    if self.parts.values().any(|part| part.failure.is_some()) {
+                        return Next::Again;
+                    }
+                }
+                Some(event) = self.events.recv() => self.take(event).await,
+                Some(_) = self.launches.join_next() => {}
+                Some(_) = self.others.join_next() => {}
+            }
+        }
+    }
+
+    fn act(&mut self) {
+        let known = self.parts.iter().map(|(name, part)| (name.clone(), part.known)).collect();
+        let next = diff(&self.plan.stack, &known);
+        let mut observed = report::observed(&self.host, &self.plan, &self.parts, &next);
+        if let (Some(why), None) = (&self.blocked, &observed.reason) {
+            observed.state = if why.passes { EnvironmentState::Starting } else { EnvironmentState::Failed };
+            observed.reason = Some((why.code.clone(), why.text.clone()));
+        }
+        self.actor.publish(observed);
+        if !self.grounded {
+            return;
+        }
+        for name in next.start {
+            self.launch(name);
+        }
+    }
+
+    fn lay_ground(&mut self, after: Duration) {
+        let (host, plan, send) = (Arc::clone(&self.host), Arc::clone(&self.plan), self.send.clone());
+        self.others.spawn(async move {
+            tokio::time::sleep(after).await;
+            let laid = tokio::try_join!(ground::network(&host, &plan), ground::manifest(&host, &plan));
+            let _ = send.send(Event::Grounded(laid.map(|_| ())));
+        });
+    }
+
+    fn prepare(&mut self, name: String) {
+        let (host, plan, send) = (Arc::clone(&self.host), Arc::clone(&self.plan), self.send.clone());
+        self.others.spawn(async move {
+            let spec = prepare::service(&host, &plan, &name).await;
+            let _ = send.send(Event::Prepared(name, spec));
+        });
+    }
+
+    /// Containers of services that the stack no longer has.
+    fn remove_surplus(&mut self) {
+        for one in &self.found {
+            if !self.parts.contains_key(&one.labels.part) {
+                let (host, id) = (Arc::clone(&self.host), one.id.clone());
+                self.launches.spawn(async move {
+                    let _ = host.engine.remove(&id).await;
+                });
+            }
+        }
+    }
+
+    fn launch(&mut self, name: String) {
+        let Some(part) = self.parts.get_mut(&name) else { return };
+        let Some(spec) = part.spec.clone() else { return };
+        part.starting();
+        let instance = part.instance;
+        let (host, plan, send) = (Arc::clone(&self.host), Arc::clone(&self.plan), self.send.clone());
+        self.launches.spawn(async move {
+            let launched = launch::service(&host, &plan, &name, &spec).await;
+            let _ = send.send(Event::Launched(name, instance, launched));
+        });
+    }
+
+    fn later(&mut self, after: Duration, event: Event) {
+        let send = self.send.clone();
+        self.others.spawn(async move {
+            tokio::time::sleep(after).await;
+            let _ = send.send(event);
+        });
+    }
+
+    async fn take(&mut self, event: Event) {
+        match event {
+            Event::Grounded(Ok(())) => {
+                self.grounded = true;
+                self.blocked = None;
+            }
+            Event::Grounded(Err(why)) => {
+                self.lay_ground(if why.passes { RETRY } else { RETRY * 10 });
+                self.blocked = Some(why);
+            }
+            Event::Prepared(name, Ok(spec)) => self.prepared(name, spec).await,
+            Event::Prepared(name, Err(why)) => self.unprepared(name, why),
+            Event::Launched(name, instance, launched) => self.launched(name, instance, launched),
+            Event::Health(name, instance, change) => {
+                if let Some(part) = self.part(&name, instance) {
+                    part.health(change.healthy, change.text);
+                }
+            }
+            Event::Ended { service, instance, code, lines, out_of_memory } => {
+                let Some(part) = self.part(&service, instance) else { return };
+                match code {
+                    Some(code) => {
+                        let pause = part.ended(code, lines, out_of_memory);
+                        self.later(pause, Event::PauseOver(service, instance));
+                    }
+                    None => part.vanished(),
+                }
+            }
+            Event::PauseOver(name, instance) => {
+                let Some(part) = self.part(&name, instance) else { return };
+                part.may_start_again();
+                if part.known.seen == Seen::Preparing {
+                    self.prepare(name);
+                }
+            }
+        }
+    }
+
+    /// The part, unless the news is about an earlier start of it.
+    fn part(&mut self, name: &str, instance: u64) -> Option<&mut Part> {
+        self.parts.get_mut(name).filter(|part| part.instance == instance)
+    }
+
+    fn unprepared(&mut self, name: String, why: Failure) {
+        let Some(part) = self.parts.get_mut(&name) else { return };
+        let (passes, instance) = (why.passes, part.instance);
+        let pause = part.failed(why);
+        if passes {
+            self.later(pause, Event::PauseOver(name, instance));
+        }
+    }
+
+    /// Finds out what of an earlier time can be used again.
+    async fn prepared(&mut self, name: String, spec: ContainerSpec) {
+        let done_is_done = self.plan.stack.services.values().any(|one| {
+            one.depends_on.get(&name) == Some(&domain::stack::Condition::Completed)
+        });
+        let found = self.found.iter().find(|one| one.name == spec.name && one.labels == spec.labels()).cloned();
+        let view = &self.actor.view;
+        view.send_modify(|view| {
+            view.specs.insert(name.clone(), spec.clone());
+        });
+        let Some(part) = self.parts.get_mut(&name) else { return };
+        part.spec = Some(spec);
+        part.failure = None;
+        part.known.seen = Seen::Startable;
+        let Some(found) = found else { return };
+        if found.running {
+            return self.launch(name);
+        }
+        let Ok(Some(container)) = self.host.engine.inspect(&found.id).await else { return };
+        if let Run::Exited(code) = container.run {
+            let rebooted = self.actor.first && self.host.rebooted;
+            // A new order, or a new boot, is a new chance; what was done once stays done.
+            if (code == 0 && done_is_done) || (self.actor.first && !rebooted) {
+                part.known.seen = Seen::Ended { code: Some(code), was_ready: true, pause_over: true };
+                part.detail = format!("exit {code}");
+                part.last_lines = last_lines(self.host.engine.as_ref(), &found.id, LINES).await;
+            }
+        }
+    }
+
+    fn launched(&mut self, name: String, instance: u64, launched: Result<Launched, Failure>) {
+        let declared = self.plan.stack.services.get(&name).cloned();
+        let (host, send) = (Arc::clone(&self.host), self.send.clone());
+        let Some(part) = self.part(&name, instance) else { return };
+        let launched = match launched {
+            Ok(launched) => launched,
+            Err(why) => return self.unprepared(name, why),
+        };
+        part.running(launched.id.clone(), launched.address);
+        let watching = tokio::spawn(watch_end(Arc::clone(&host), send.clone(), name.clone(), instance, launched.id.clone()));
+        part.watched_by(watching.abort_handle());
+        let (Some(service), Some(address)) = (declared, launched.address) else { return };
+        let (tell, mut changes) = mpsc::channel(8);
+        let asking = tokio::spawn(health::follow(host, health::gate(&service), launched.id, address, tell));
+        let passing = tokio::spawn(async move {
+            while let Some(change) = changes.recv().await {
+                let _ = send.send(Event::Health(name.clone(), instance, change));
+            }
+        });
+        part.watched_by(asking.abort_handle());
+        part.watched_by(passing.abort_handle());
+    }
+}
+
+/// Tells when a container ends, with its last words.
+async fn watch_end(host: Arc<Host>, send: mpsc::UnboundedSender<Event>, service: String, instance: u64, id: String) {
+    let code = host.watch.exit(&id).await;
+    let lines = if code.is_some() { last_lines(host.engine.as_ref(), &id, LINES).await } else { Vec::new() };
+    let found = host.engine.inspect(&id).await;
+    let out_of_memory = matches!(found, Ok(Some(found)) if found.out_of_memory);
+    let _ = send.send(Event::Ended { service, instance, code, lines, out_of_memory });
+}

@@ -1,0 +1,142 @@
+//! The manifest beside an environment's data: whose it is, its credentials and ports. Data without a readable one is
+//! kept and reported, never removed.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::credentials::Credentials;
+use crate::files;
+
+/// Largest manifest in bytes.
+const MAX_FILE: u64 = 1 << 20;
+
+/// What must not be lost as long as the data is there.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Manifest {
+    /// The environment's id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Whose it is.
+    pub owner: String,
+    /// The app, if it belongs to one.
+    #[serde(default)]
+    pub app: String,
+    /// The run it was made for, if any.
+    #[serde(default)]
+    pub run: String,
+    /// Passwords of its databases.
+    pub credentials: Credentials,
+    /// Stable published ports, by `SERVICE:CONTAINER-PORT`.
+    pub ports: BTreeMap<String, u16>,
+}
+
+impl std::fmt::Debug for Manifest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Manifest").field("id", &self.id).field("ports", &self.ports).finish_non_exhaustive()
+    }
+}
+
+/// The folder with an environment's data.
+#[must_use]
+pub fn folder(pool: &Path, id: &str) -> PathBuf {
+    pool.join(id)
+}
+
+impl Manifest {
+    /// Reads the manifest of an environment; none: there is none.
+    ///
+    /// # Errors
+    /// It is there and cannot be read.
+    pub fn read(pool: &Path, id: &str) -> io::Result<Option<Self>> {
+        match files::read_limited(&folder(pool, id).join("manifest.json"), MAX_FILE) {
+            Ok(bytes) => {
+                let manifest: Self = serde_json::from_slice(&bytes).map_err(io::Error::other)?;
+                if manifest.id == id { Ok(Some(manifest)) } else { Err(io::Error::other("it names another environment")) }
+            }
+            Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(why) => Err(why),
+        }
+    }
+
+    /// Writes it, durable when this returns.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn write(&self, pool: &Path) -> io::Result<()> {
+        let folder = folder(pool, &self.id);
+        files::private_dir(&folder)?;
+        files::write_atomic(&folder.join("manifest.json"), &serde_json::to_vec_pretty(self)?)?;
+        files::sync_folder(pool)
+    }
+}
+
+/// Removes an environment's data, the manifest last: what a crash leaves over is still known.
+///
+/// # Errors
+/// The disk refuses; calling again goes on.
+pub fn remove(pool: &Path, id: &str) -> io::Result<()> {
+    let folder = folder(pool, id);
+    let entries = match std::fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(why) => return Err(why),
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_name() != "manifest.json" {
+            files::remove_all(&entry.path())?;
+        }
+    }
+    files::remove_all(&folder)?;
+    files::sync_folder(pool)
+}
+
+/// Environments whose data lies in the pool, and whether their manifest can be read.
+#[must_use]
+pub fn all(pool: &Path) -> Vec<(String, Option<Manifest>)> {
+    let entries = std::fs::read_dir(pool).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| {
+            let id = entry.file_name().into_string().ok()?;
+            let manifest = Manifest::read(pool, &id).ok().flatten();
+            Some((id, manifest))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_is_read_back_and_goes_last() {
+        let pool = tempfile::tempdir().expect("a folder");
+        let manifest = Manifest {
+            id: "e1".to_owned(),
+            credentials: [("variable X".to_owned(), "secret".to_owned())].into(),
+            ports: [("web:8000".to_owned(), 20_000)].into(),
+            ..Manifest::default()
+        };
+        manifest.write(pool.path()).expect("written");
+        assert_eq!(Manifest::read(pool.path(), "e1").expect("read"), Some(manifest.clone()));
+        assert!(!format!("{manifest:?}").contains("secret"));
+        std::fs::create_dir_all(pool.path().join("e1/volume/deep")).expect("made");
+        assert_eq!(all(pool.path()), [("e1".to_owned(), Some(manifest))]);
+        remove(pool.path(), "e1").expect("removed");
+        remove(pool.path(), "e1").expect("nothing to do");
+        assert!(all(pool.path()).is_empty());
+    }
+
+    #[test]
+    fn data_without_a_readable_manifest_is_listed_as_such() {
+        let pool = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(pool.path().join("e2")).expect("made");
+        std::fs::write(pool.path().join("e2/manifest.json"), "{").expect("written");
+        assert!(Manifest::read(pool.path(), "e2").is_err());
+        assert_eq!(all(pool.path()), [("e2".to_owned(), None)]);
+    }
+}

@@ -1,0 +1,62 @@
+//! Starting one service's container, or finding it started.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use domain::stack::MountSource;
+
+use super::failure::Failure;
+use super::plan::{self, Plan};
+use super::prepare;
+use crate::engine::{ContainerSpec, Run, adopt};
+use crate::host::Host;
+use crate::routes::Route;
+
+/// A container that was started or found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launched {
+    /// The engine's id.
+    pub id: String,
+    /// Its address on the environment's network; none: it has ended already.
+    pub address: Option<IpAddr>,
+}
+
+/// Adopts or creates the container, starts it unless it runs, and leads its published ports to it.
+///
+/// # Errors
+/// See the codes of [`Failure`].
+pub async fn service(host: &Arc<Host>, plan: &Arc<Plan>, name: &str, spec: &ContainerSpec) -> Result<Launched, Failure> {
+    let service = plan.stack.services.get(name);
+    // What was granted is looked at again before each create.
+    for mount in service.iter().flat_map(|service| &service.mounts) {
+        if let MountSource::Folder(relative) = &mount.source {
+            prepare::source(host, plan, relative)?;
+        }
+    }
+    let made = adopt::container(host.engine.as_ref(), spec).await?;
+    if made.run != Run::Running {
+        host.failpoints.hit("container.starting");
+        host.engine.start(&made.id).await?;
+    }
+    let found = host.engine.inspect(&made.id).await?;
+    let address = found.and_then(|found| found.addresses.get(&spec.network).copied());
+    if let Some(address) = address {
+        for port in service.iter().flat_map(|service| &service.ports) {
+            lead(host, plan, name, *port, address).await?;
+        }
+    }
+    Ok(Launched { id: made.id, address })
+}
+
+async fn lead(host: &Arc<Host>, plan: &Plan, name: &str, port: u16, address: IpAddr) -> Result<(), Failure> {
+    let Some(published) = plan.published(name, port) else { return Ok(()) };
+    let route = Route {
+        port: published,
+        bind: host.listen_address,
+        mode: domain::app::Mode::Tcp,
+        key: plan::key(&plan.id, name, port),
+        release: plan.id.clone(),
+        endpoint: SocketAddr::new(address, port),
+    };
+    Ok(host.routes.set(route).await?)
+}

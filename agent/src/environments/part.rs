@@ -1,0 +1,160 @@
+//! One service of an environment while the agent runs.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use domain::environment::diff::{Known, Seen};
+use tokio::task::AbortHandle;
+
+use super::failure::Failure;
+use crate::engine::ContainerSpec;
+
+/// First and longest pause before a service that ended is started again.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+/// A service that ran for so long has its ends forgiven.
+const STABLE: Duration = Duration::from_secs(60);
+
+/// One service of an environment.
+#[derive(Debug)]
+pub struct Part {
+    /// What is known of its container.
+    pub known: Known,
+    /// What its container is made from; none: not prepared yet.
+    pub spec: Option<ContainerSpec>,
+    /// Counts its starts, so that news of an earlier one are told apart.
+    pub instance: u64,
+    /// The engine's id of its container.
+    pub container: Option<String>,
+    /// Its address.
+    pub address: Option<IpAddr>,
+    /// When its start began.
+    pub started: Option<Instant>,
+    /// From then until it was ready.
+    pub ready_after: Option<Duration>,
+    /// One line for people.
+    pub detail: String,
+    /// Its last log lines when it ended.
+    pub last_lines: Vec<String>,
+    /// Why it could not be prepared or started.
+    pub failure: Option<Failure>,
+    tasks: Vec<AbortHandle>,
+}
+
+impl Default for Part {
+    fn default() -> Self {
+        Self {
+            known: Known::NEW,
+            spec: None,
+            instance: 0,
+            container: None,
+            address: None,
+            started: None,
+            ready_after: None,
+            detail: String::new(),
+            last_lines: Vec::new(),
+            failure: None,
+            tasks: Vec::new(),
+        }
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.unwatch();
+    }
+}
+
+impl Part {
+    /// A task that watches the present container; ends with it.
+    pub fn watched_by(&mut self, task: AbortHandle) {
+        self.tasks.push(task);
+    }
+
+    fn unwatch(&mut self) {
+        for task in self.tasks.drain(..) {
+            task.abort();
+        }
+    }
+
+    /// Its start begins.
+    pub fn starting(&mut self) {
+        self.unwatch();
+        self.instance += 1;
+        self.known.seen = Seen::Starting;
+        self.started = Some(Instant::now());
+        self.ready_after = None;
+        self.failure = None;
+        "starting".clone_into(&mut self.detail);
+    }
+
+    /// It runs.
+    pub fn running(&mut self, container: String, address: Option<IpAddr>) {
+        self.known.seen = Seen::Running { ready: false };
+        self.container = Some(container);
+        self.address = address;
+    }
+
+    /// Its check passes, or does not (any more).
+    pub fn health(&mut self, healthy: bool, text: String) {
+        if !matches!(self.known.seen, Seen::Running { .. }) {
+            return;
+        }
+        self.known.seen = Seen::Running { ready: healthy };
+        self.detail = text;
+        if healthy {
+            self.ready_after = self.ready_after.or(self.started.map(|at| at.elapsed()));
+            self.last_lines.clear();
+        }
+    }
+
+    /// It ended by itself. Answers the pause before another start.
+    pub fn ended(&mut self, code: i32, lines: Vec<String>, out_of_memory: bool) -> Duration {
+        let was_ready = self.ready_after.is_some();
+        let ran = self.started.map(|at| at.elapsed()).unwrap_or_default();
+        self.unwatch();
+        self.known.restarts = if ran >= STABLE { 1 } else { self.known.restarts + 1 };
+        self.known.seen = Seen::Ended { code: Some(code), was_ready, pause_over: false };
+        self.address = None;
+        self.last_lines = lines;
+        let memory = if out_of_memory { " (out of memory)" } else { "" };
+        self.detail = if code == 0 {
+            "exit 0".to_owned()
+        } else {
+            format!("exited {code}{memory} after {:.1} s", ran.as_secs_f64())
+        };
+        self.pause()
+    }
+
+    /// It could not be prepared or started. Answers the pause before another attempt.
+    pub fn failed(&mut self, failure: Failure) -> Duration {
+        self.unwatch();
+        self.detail.clone_from(&failure.text);
+        self.known.restarts += 1;
+        self.known.seen = if failure.passes {
+            Seen::Preparing
+        } else {
+            Seen::Ended { code: None, was_ready: false, pause_over: false }
+        };
+        self.failure = Some(failure);
+        self.pause()
+    }
+
+    fn pause(&self) -> Duration {
+        PAUSES.0.saturating_mul(1 << self.known.restarts.saturating_sub(1).min(10)).min(PAUSES.1)
+    }
+
+    /// The pause is over.
+    pub fn may_start_again(&mut self) {
+        if let Seen::Ended { pause_over, .. } = &mut self.known.seen {
+            *pause_over = true;
+        }
+    }
+
+    /// Its container vanished: somebody removed it.
+    pub fn vanished(&mut self) {
+        self.unwatch();
+        self.known.seen = Seen::Startable;
+        self.container = None;
+        self.address = None;
+    }
+}

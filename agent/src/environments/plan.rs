@@ -1,0 +1,119 @@
+//! An order, read: the stack with its credentials, and the names of everything it is made of.
+
+use std::path::PathBuf;
+
+use domain::ids::EnvironmentId;
+use domain::stack::Stack;
+
+use super::Wanted;
+use super::credentials;
+use super::data::{self, Manifest};
+use super::failure::Failure;
+use crate::engine::Labels;
+use crate::host::Host;
+
+/// An order, read.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The environment's id.
+    pub id: String,
+    /// The end of the id, for names.
+    pub short: String,
+    /// What was ordered.
+    pub wanted: Wanted,
+    /// The stack, with credentials of its own.
+    pub stack: Stack,
+    /// Remarks about the stack file.
+    pub notices: Vec<String>,
+    /// What lies beside the data.
+    pub manifest: Manifest,
+}
+
+/// Reads an order. Credentials and ports of an earlier time are used again.
+///
+/// # Errors
+/// The stack file's problems, or a manifest that is there and cannot be read.
+pub fn read(host: &Host, wanted: &Wanted) -> Result<Plan, Failure> {
+    let order = &wanted.order;
+    let id: EnvironmentId = order.id.parse().map_err(|why| Failure::lasting("E_ID", format!("{why}")))?;
+    let unreadable = |why: std::io::Error| {
+        let path = data::folder(&host.pool, &order.id);
+        Failure::lasting("E_ENV_MANIFEST", format!("{}/manifest.json cannot be read ({why}); its data is kept untouched", path.display()))
+    };
+    let mut manifest = Manifest::read(&host.pool, &order.id).map_err(unreadable)?.unwrap_or_default();
+    manifest.id.clone_from(&order.id);
+    manifest.name.clone_from(&order.name);
+    manifest.owner.clone_from(&order.owner);
+    manifest.app.clone_from(&order.app);
+    manifest.run.clone_from(&order.run);
+    let variables = order.variables.clone().into_iter().collect();
+    let files = |path: &str| order.env_files.get(path).cloned();
+    let file = if order.file.is_empty() { "compose.yaml" } else { &order.file };
+    let input = manifest::stack::Input { file, text: &order.stack_file, variables: &variables, files: &files };
+    let mut no_random = false;
+    let mut random = || credentials::random_password().unwrap_or_else(|_| {
+        no_random = true;
+        String::new()
+    });
+    let reading = credentials::read(input, &mut manifest.credentials, &mut random).map_err(|problems| {
+        let code = problems.first().map_or("E_STACK_SYNTAX", |problem| problem.code.as_str());
+        let lines: Vec<String> = problems.iter().take(20).map(ToString::to_string).collect();
+        Failure::lasting(code, lines.join("\n"))
+    })?;
+    if no_random {
+        return Err(Failure::passing("E_RANDOM", "the operating system gives no random bytes"));
+    }
+    Ok(Plan {
+        id: order.id.clone(),
+        short: id.short(),
+        wanted: wanted.clone(),
+        stack: reading.stack,
+        notices: reading.notices.iter().map(ToString::to_string).collect(),
+        manifest,
+    })
+}
+
+/// Name of an environment's network.
+#[must_use]
+pub fn network(short: &str) -> String {
+    format!("muster-{short}")
+}
+
+/// The relay's key of a published port.
+#[must_use]
+pub fn key(id: &str, service: &str, port: u16) -> String {
+    format!("env:{id}:{service}:{port}")
+}
+
+impl Plan {
+    /// Name of the network.
+    #[must_use]
+    pub fn network(&self) -> String {
+        network(&self.short)
+    }
+
+    /// Name of a service's container.
+    #[must_use]
+    pub fn container(&self, service: &str) -> String {
+        format!("muster-{}-{service}", self.short)
+    }
+
+    /// Name and folder of a volume.
+    #[must_use]
+    pub fn volume(&self, host: &Host, volume: &str) -> (String, PathBuf) {
+        let folder = data::folder(&host.pool, &self.id).join("volumes").join(volume);
+        (format!("muster-{}-{volume}", self.short), folder)
+    }
+
+    /// Labels of networks and volumes.
+    #[must_use]
+    pub fn labels(&self, host: &Host) -> Labels {
+        Labels { host: host.id.clone(), slot: self.id.clone(), part: String::new(), spec: String::new() }
+    }
+
+    /// The stable published port of a service's container port.
+    #[must_use]
+    pub fn published(&self, service: &str, port: u16) -> Option<u16> {
+        self.manifest.ports.get(&format!("{service}:{port}")).copied()
+    }
+}

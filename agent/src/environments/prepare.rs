@@ -1,0 +1,193 @@
+//! Before a service can start: its image, its volumes, and from them what its container is made from.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use domain::stack::{Build, MountSource, Service};
+use sha2::{Digest as _, Sha256};
+
+use super::failure::Failure;
+use super::plan::Plan;
+use super::{context, folder};
+use crate::engine::{BuildSpec, ContainerSpec, Image, MountSpec, VolumeSpec, adopt};
+use crate::files;
+use crate::host::Host;
+
+/// Gets the image and the volumes of a service, and answers what its container is made from.
+///
+/// # Errors
+/// See the codes of [`Failure`].
+pub async fn service(host: &Arc<Host>, plan: &Arc<Plan>, name: &str) -> Result<ContainerSpec, Failure> {
+    let missing = || Failure::lasting("E_STACK_REFERENCE", format!("there is no service {name}"));
+    let service = plan.stack.services.get(name).ok_or_else(missing)?;
+    let (reference, image) = image(host, plan, name, service).await?;
+    let mounts = mounts(host, plan, name, service, &image).await?;
+    Ok(ContainerSpec {
+        name: plan.container(name),
+        host: host.id.clone(),
+        slot: plan.id.clone(),
+        part: name.to_owned(),
+        image: reference,
+        image_id: image.id,
+        command: service.command.clone(),
+        entrypoint: service.entrypoint.clone(),
+        environment: service.environment.clone(),
+        mounts,
+        network: plan.network(),
+        aliases: vec![name.to_owned()],
+        ports: service.ports.clone(),
+        working_dir: service.working_dir.clone(),
+        user: service.user.clone(),
+        stop_signal: service.stop_signal.clone(),
+        memory: service.memory,
+        milli_cpus: service.milli_cpus,
+        init: service.init,
+        read_only: service.read_only,
+        shm_bytes: service.shm_bytes,
+    })
+}
+
+async fn image(host: &Arc<Host>, plan: &Plan, name: &str, service: &Service) -> Result<(String, Image), Failure> {
+    let for_run = !plan.wanted.order.run.is_empty();
+    if let Some(given) = plan.wanted.images.get(name) {
+        return present(host, given).await?.ok_or_else(|| Failure::lasting("E_IMAGE_MISSING", format!("{given} is not on this host")));
+    }
+    // A run tests what is in its checkout: an image that somebody built before says nothing about it.
+    if let Some(image) = service.image.as_ref().filter(|_| !(for_run && service.build.is_some())) {
+        if let Some(found) = present(host, image).await? {
+            return Ok(found);
+        }
+        if service.build.is_none() {
+            host.policy.pull(image)?;
+            host.engine.pull(image).await.map_err(|why| {
+                let failure = Failure::from(why);
+                Failure { code: "E_IMAGE_PULL".to_owned(), text: format!("{image} cannot be pulled: {}", failure.text), ..failure }
+            })?;
+            let gone = || Failure::passing("E_IMAGE_MISSING", format!("{image} was pulled and is gone again"));
+            return present(host, image).await?.ok_or_else(gone);
+        }
+    }
+    let Some(build) = &service.build else {
+        return Err(Failure::lasting("E_STACK_MISSING_KEY", format!("service {name} has neither image nor build")));
+    };
+    build_image(host, plan, name, build, service.image.as_deref().filter(|_| !for_run)).await
+}
+
+async fn present(host: &Host, reference: &str) -> Result<Option<(String, Image)>, Failure> {
+    Ok(host.engine.image(reference).await?.map(|image| (reference.to_owned(), image)))
+}
+
+async fn build_image(
+    host: &Arc<Host>,
+    plan: &Plan,
+    name: &str,
+    build: &Build,
+    tag: Option<&str>,
+) -> Result<(String, Image), Failure> {
+    let failed = |text: String| Failure::lasting("E_BUILD", format!("service {name} cannot be built: {text}"));
+    let folder = source(host, plan, &build.context)?;
+    let dockerfile = build.dockerfile.clone().unwrap_or_else(|| "Dockerfile".to_owned());
+    let packed = {
+        let dockerfile = dockerfile.clone();
+        tokio::task::spawn_blocking(move || context::pack(&folder, &dockerfile)).await
+    };
+    let packed = packed.map_err(|why| failed(why.to_string()))?.map_err(|why| failed(why.to_string()))?;
+    let tag = tag.map_or_else(|| format!("muster-build:{}", identity(build, &packed.hash)), str::to_owned);
+    if let Some(found) = present(host, &tag).await? {
+        return Ok(found);
+    }
+    let spec = BuildSpec { tag: tag.clone(), dockerfile, target: build.target.clone(), args: build.args.clone() };
+    host.engine.build(&spec, context::stream(packed.file)).await.map_err(|why| match why {
+        crate::engine::Error::Refused(text) => failed(text),
+        other => other.into(),
+    })?;
+    present(host, &tag).await?.ok_or_else(|| failed("the image is gone again".to_owned()))
+}
+
+/// Names a build by everything that goes into it.
+fn identity(build: &Build, context: &str) -> String {
+    let mut hash = Sha256::new();
+    hash.update(context);
+    for part in [build.dockerfile.as_deref().unwrap_or_default(), build.target.as_deref().unwrap_or_default()] {
+        hash.update([0]);
+        hash.update(part);
+    }
+    for (key, value) in &build.args {
+        hash.update([0]);
+        hash.update(key);
+        hash.update([1]);
+        hash.update(value);
+    }
+    hex::encode(&hash.finalize()[..16])
+}
+
+/// A path of the environment's sources.
+pub(super) fn source(host: &Host, plan: &Plan, relative: &str) -> Result<std::path::PathBuf, Failure> {
+    let Some(granted) = &plan.wanted.folder else {
+        return Err(Failure::lasting(
+            "E_GRANT_MISSING",
+            format!("the stack uses {relative} of its folder, and no folder of this host was granted; run `muster env up` on the host itself, in that folder"),
+        ));
+    };
+    let path = folder::resolve(granted, relative)?;
+    // Checkouts for runs are the agent's own and lie where no policy needs to allow them.
+    if plan.wanted.order.run.is_empty() {
+        host.policy.mount(&path)?;
+    }
+    Ok(path)
+}
+
+async fn mounts(
+    host: &Arc<Host>,
+    plan: &Plan,
+    name: &str,
+    service: &Service,
+    image: &Image,
+) -> Result<Vec<MountSpec>, Failure> {
+    let mut mounts = Vec::new();
+    for (index, mount) in service.mounts.iter().enumerate() {
+        let (target, read_only) = (mount.target.clone(), mount.read_only);
+        mounts.push(match &mount.source {
+            MountSource::Volume(volume) => {
+                let name = volume_of(host, plan, volume).await?;
+                MountSpec::Volume { name, target, read_only }
+            }
+            MountSource::Anonymous => {
+                let name = volume_of(host, plan, &format!("{name}.{index}")).await?;
+                MountSpec::Volume { name, target, read_only }
+            }
+            MountSource::Folder(relative) => {
+                MountSpec::Bind { source: source(host, plan, relative)?, target, read_only }
+            }
+            MountSource::Tmpfs => MountSpec::Tmpfs { target },
+        });
+    }
+    // Folders that the image declares as volumes belong to the pool like all other data.
+    for declared in &image.volumes {
+        let covered = |mount: &domain::stack::Mount| mount.target.trim_end_matches('/') == declared.trim_end_matches('/');
+        if !service.mounts.iter().any(covered) {
+            let safe: String = declared.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+            let name = volume_of(host, plan, &format!("{name}.image{safe}")).await?;
+            mounts.push(MountSpec::Volume { name, target: declared.clone(), read_only: false });
+        }
+    }
+    Ok(mounts)
+}
+
+async fn volume_of(host: &Arc<Host>, plan: &Plan, volume: &str) -> Result<String, Failure> {
+    let (name, folder) = plan.volume(host, volume);
+    open_folder(&folder).map_err(|why| Failure::passing("E_POOL", format!("{}: {why}", folder.display())))?;
+    let spec = VolumeSpec { name: name.clone(), labels: plan.labels(host), folder };
+    adopt::volume(host.engine.as_ref(), &spec).await?;
+    Ok(name)
+}
+
+/// Inside a private pool, as open as the engine makes its own volumes: a container's user must be able to enter.
+fn open_folder(folder: &Path) -> std::io::Result<()> {
+    if !folder.is_dir() {
+        files::private_dir(folder)?;
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,101 @@
+//! What everything on this host works with.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::engine::Engine;
+use crate::engine::watch::Watch;
+use crate::failpoints::Failpoints;
+use crate::policy::Policy;
+use crate::probe::Prober;
+use crate::routes::Routes;
+use crate::session::outbox::Outbox;
+use crate::state::State;
+use crate::subnets::Subnets;
+
+/// What everything on this host works with.
+#[derive(Debug)]
+pub struct Host {
+    /// The host's id.
+    pub id: String,
+    /// The host's name.
+    pub name: String,
+    /// The kernel's id of this boot.
+    pub boot_id: String,
+    /// Another boot than that of the agent's last start.
+    pub rebooted: bool,
+    /// Where published ports listen.
+    pub listen_address: IpAddr,
+    /// Where networks get their addresses.
+    pub subnets: Subnets,
+    /// Where data of environments lies.
+    pub pool: PathBuf,
+    /// The container engine.
+    pub engine: Arc<dyn Engine>,
+    /// Tells when containers end.
+    pub watch: Watch,
+    /// Asks for health.
+    pub prober: Prober,
+    /// Published ports.
+    pub routes: Arc<dyn Routes>,
+    /// What a coordinator may ask.
+    pub policy: Policy,
+    /// What is remembered.
+    pub state: State,
+    /// What is to be told.
+    pub outbox: Arc<Outbox>,
+    /// Where fault tests end this process.
+    pub failpoints: Failpoints,
+}
+
+impl Host {
+    /// The last 12 hexadecimal digits of the host's id, for names.
+    #[must_use]
+    pub fn short(&self) -> String {
+        let digits: String = self.id.chars().filter(char::is_ascii_hexdigit).collect();
+        digits[digits.len().saturating_sub(12)..].to_owned()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::engine::fake::Fake;
+    use crate::routes::Table;
+
+    /// A host over a fake engine and a table of routes; `allowed` may be mounted.
+    pub(crate) async fn host(fake: Arc<Fake>, allowed: &Path) -> (Arc<Host>, tempfile::TempDir) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let host = at(fake, Arc::new(Table::default()), folder.path(), allowed, "0189abcd-0000-7000-8000-0000000000aa").await;
+        (host, folder)
+    }
+
+    /// The same over given routes and a given state folder: another start of the same agent.
+    pub(crate) async fn at(fake: Arc<Fake>, routes: Arc<dyn Routes>, folder: &Path, allowed: &Path, id: &str) -> Arc<Host> {
+        let policy = folder.join("policy.toml");
+        let text = format!("mounts = [{:?}]\nregistries = [\"docker.io\"]\n", allowed.display().to_string());
+        std::fs::write(&policy, text).expect("written");
+        let engine: Arc<dyn Engine> = fake;
+        std::fs::create_dir_all(folder.join("pool")).expect("made");
+        Arc::new(Host {
+            id: id.to_owned(),
+            name: "box".to_owned(),
+            boot_id: "7d1c3ba6-67a9-4a0f-8c6d-0c0f4f6a6f01".to_owned(),
+            rebooted: false,
+            listen_address: IpAddr::from([127, 0, 0, 1]),
+            subnets: "198.18.0.0/15".parse().expect("a block"),
+            pool: folder.join("pool"),
+            watch: Watch::begin(Arc::clone(&engine), id.to_owned()),
+            engine,
+            prober: Prober::default(),
+            routes,
+            policy: Policy::read(&policy).expect("a policy"),
+            state: State::open(folder, false).await.expect("a state"),
+            outbox: Arc::new(Outbox::default()),
+            failpoints: Failpoints::read(folder),
+        })
+    }
+}

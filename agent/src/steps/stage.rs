@@ -1,0 +1,107 @@
+//! Preflight on a host: the artifact is here and is the right one, there is room, and the ports are free.
+
+use std::net::TcpListener;
+
+use domain::name::TargetRef;
+use domain::release::Release;
+use domain::step::order::Work;
+use domain::step::report::{StageCheck, StageOutcome, StageRefusal};
+use tonic::transport::Channel;
+
+use super::{containers, traffic};
+use crate::engine;
+use crate::host::Host;
+use crate::image;
+
+/// Memory that a process must find free, in bytes: less than any real one needs, more than a full host has.
+const MEMORY: u64 = 32 << 20;
+/// Disk that must stay free, in bytes.
+const DISK: u64 = 256 << 20;
+
+fn refused(check: StageCheck, text: impl Into<String>) -> StageOutcome {
+    StageOutcome::Refused(StageRefusal { check, text: text.into() })
+}
+
+/// Stages a release: no effect on what runs.
+pub async fn stage(host: &Host, release: &Release, work: &Work, channel: Option<Channel>) -> StageOutcome {
+    match check(host, release, work, channel).await {
+        Ok(()) => StageOutcome::Ready,
+        Err(refusal) => refusal,
+    }
+}
+
+async fn check(host: &Host, release: &Release, work: &Work, channel: Option<Channel>) -> Result<(), StageOutcome> {
+    host.engine.about().await.map_err(|why| refused(StageCheck::Engine, why.to_string()))?;
+    room(host, release, work)?;
+    ports(host, &release.target, release).await?;
+    image::stage(host, &release.image, channel).await.map_err(|why| match why {
+        image::Error::Denied(why) => refused(StageCheck::Policy, why.to_string()),
+        image::Error::Engine(engine::Error::Away(why)) => refused(StageCheck::Engine, why),
+        other => refused(StageCheck::Artifact, other.to_string()),
+    })?;
+    containers::ensure_network(host, &release.target).await.map_err(|why| refused(StageCheck::Engine, why.to_string()))
+}
+
+fn room(host: &Host, release: &Release, work: &Work) -> Result<(), StageOutcome> {
+    let free = |field: &str| memory_field(&std::fs::read_to_string("/proc/meminfo").unwrap_or_default(), field);
+    let needed = MEMORY * work.processes.len() as u64;
+    if let Some(available) = free("MemAvailable")
+        && available < needed
+    {
+        let text = format!("{} MiB of memory are free, {} MiB are needed for both releases", available >> 20, needed >> 20);
+        return Err(refused(StageCheck::Memory, text));
+    }
+    let needed = DISK + release.image.archive_bytes;
+    if let Ok(stat) = rustix::fs::statvfs(&host.pool)
+        && stat.f_bavail * stat.f_frsize < needed
+    {
+        let text = format!("{} MiB of disk are free, {} MiB are needed", (stat.f_bavail * stat.f_frsize) >> 20, needed >> 20);
+        return Err(refused(StageCheck::Disk, text));
+    }
+    Ok(())
+}
+
+/// A field of `/proc/meminfo` in bytes.
+fn memory_field(text: &str, field: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
+}
+
+async fn ports(host: &Host, target: &TargetRef, release: &Release) -> Result<(), StageOutcome> {
+    if release.expose.is_empty() {
+        return Ok(());
+    }
+    let entries = host.routes.entries().await.map_err(|why| refused(StageCheck::Port, why.to_string()))?;
+    for expose in &release.expose {
+        let bind = expose.address.as_ref().and_then(|text| text.parse().ok()).unwrap_or(host.listen_address);
+        let own = traffic::key(target, &expose.process);
+        match entries.iter().find(|entry| entry.port == expose.port) {
+            Some(entry) if entry.key == own || traffic_of(target, &entry.key) => {}
+            Some(entry) => {
+                let text = format!("port {} belongs to {}", expose.port, entry.key);
+                return Err(refused(StageCheck::Port, text));
+            }
+            None => {
+                TcpListener::bind((bind, expose.port))
+                    .map_err(|why| refused(StageCheck::Port, format!("port {bind}:{} cannot be used: {why}", expose.port)))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn traffic_of(target: &TargetRef, key: &str) -> bool {
+    key.starts_with(&format!("target:{target}:"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_of_meminfo_are_read_in_bytes() {
+        let text = "MemTotal:       16 kB\nMemAvailable:    8 kB\n";
+        assert_eq!(memory_field(text, "MemAvailable"), Some(8192));
+        assert_eq!(memory_field(text, "Mem"), None);
+    }
+}
