@@ -4,7 +4,7 @@
 //! awaits nothing but the store. [`Store::read`] sees one instant. Three backends pass the same tests: SQLite,
 //! PostgreSQL, and one in memory for the simulator.
 //!
-//! ```ignore
+//! ```text
 //! let seq = store.write(|tx| Box::pin(async move {
 //!     let mut host = tx.host_get(id).await?.ok_or(Error::NotFound)?;
 //!     host.host.draining = true;

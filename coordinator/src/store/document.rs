@@ -104,8 +104,7 @@ macro_rules! word_document {
             }
 
             fn from_stored(stored: String) -> Result<Self, String> {
-                $crate::store::document::Word::from_word(&stored)
-                    .ok_or_else(|| format!("{stored:?} is not known"))
+                $crate::store::document::Word::from_word(&stored).ok_or_else(|| format!("{stored:?} is not known"))
             }
         }
     };

@@ -60,13 +60,17 @@ pub enum Error {
         lock: PathBuf,
     },
     /// The SQLite library can lose committed pages in WAL mode.
-    #[error("the SQLite library is {found}, and before 3.51.3 it can lose committed data; install a build with its own library")]
+    #[error(
+        "the SQLite library is {found}, and before 3.51.3 it can lose committed data; install a build with its own library"
+    )]
     SqliteTooOld {
         /// The library's version.
         found: String,
     },
     /// A newer binary has changed the schema in a way this one cannot read.
-    #[error("the store's schema needs a binary that knows schema {min_reader}, this one knows {ours}; install that version or a newer one")]
+    #[error(
+        "the store's schema needs a binary that knows schema {min_reader}, this one knows {ours}; install that version or a newer one"
+    )]
     SchemaTooNew {
         /// The oldest schema a reader must know.
         min_reader: u32,

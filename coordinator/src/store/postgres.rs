@@ -158,13 +158,7 @@ fn micros(time: Duration) -> u64 {
 }
 
 /// Renews until the lease is somebody else's, or could not be renewed for too long.
-async fn renew(
-    pool: AnyPool,
-    epoch: u64,
-    lease: Duration,
-    renewed: Arc<Mutex<Instant>>,
-    leading: watch::Sender<bool>,
-) {
+async fn renew(pool: AnyPool, epoch: u64, lease: Duration, renewed: Arc<Mutex<Instant>>, leading: watch::Sender<bool>) {
     let every = lease.mul_f64(0.3);
     let mut tick = tokio::time::interval_at(tokio::time::Instant::now() + every, every);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -182,7 +176,10 @@ async fn renew(
                 tracing::warn!(%error, "the lease could not be renewed");
                 let since = renewed.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
                 if since >= lease.mul_f64(0.7) {
-                    tracing::error!(epoch, "the lease could not be renewed for too long; this coordinator writes nothing more");
+                    tracing::error!(
+                        epoch,
+                        "the lease could not be renewed for too long; this coordinator writes nothing more"
+                    );
                     leading.send_replace(false);
                     return;
                 }

@@ -46,12 +46,7 @@ pub trait RolloutReads: Send {
     /// The target's queue, oldest first.
     async fn rollout_list_queued(&mut self, project: &str, target: &TargetRef) -> Result<Vec<RolloutRow>>;
     /// The last `limit` rollouts, newest first, of one target or of all.
-    async fn rollout_list(
-        &mut self,
-        project: &str,
-        target: Option<&TargetRef>,
-        limit: u32,
-    ) -> Result<Vec<RolloutRow>>;
+    async fn rollout_list(&mut self, project: &str, target: Option<&TargetRef>, limit: u32) -> Result<Vec<RolloutRow>>;
     /// Ids of the rollouts of all projects for which [`Progress::needs_turns`] holds, oldest first.
     async fn rollout_list_turning(&mut self) -> Result<Vec<RolloutId>>;
 }

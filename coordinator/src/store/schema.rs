@@ -61,3 +61,14 @@ async fn readable(connection: &mut AnyConnection, dialect: Dialect) -> Result<()
     };
     if min_reader > SCHEMA { Err(Error::SchemaTooNew { min_reader, ours: SCHEMA }) } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_known_schema_is_the_last_migration() {
+        let last = migrations().iter().map(|migration| migration.version).max();
+        assert_eq!(last, Some(i64::from(SCHEMA)));
+    }
+}

@@ -28,12 +28,8 @@ const WRITER: [&str; 6] = [
     "PRAGMA wal_autocheckpoint = 1000",
     "PRAGMA mmap_size = 0",
 ];
-const READER: [&str; 4] = [
-    "PRAGMA busy_timeout = 5000",
-    "PRAGMA wal_autocheckpoint = 0",
-    "PRAGMA mmap_size = 0",
-    "PRAGMA query_only = ON",
-];
+const READER: [&str; 4] =
+    ["PRAGMA busy_timeout = 5000", "PRAGMA wal_autocheckpoint = 0", "PRAGMA mmap_size = 0", "PRAGMA query_only = ON"];
 
 impl Store {
     /// Opens or makes the database file `path`, with the lock file `lock` beside it. The epoch rises.

@@ -57,7 +57,13 @@ impl PostgresServer {
     /// What the server said.
     pub fn database(&self, name: &str) -> Result<String, String> {
         self.sql("postgres", &format!("CREATE DATABASE {name}"))?;
-        Ok(format!("postgres://{USER}@localhost/{name}?host={}", self.folder.path().display()))
+        Ok(self.url(name))
+    }
+
+    /// The address of a database; there is always `postgres`.
+    #[must_use]
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://{USER}@localhost/{database}?host={}", self.folder.path().display())
     }
 
     /// Runs a statement in a database through `psql` and answers what it printed.
@@ -98,15 +104,16 @@ impl Drop for PostgresServer {
         let pid = i32::try_from(self.process.id()).ok().and_then(rustix::process::Pid::from_raw);
         if let Some(pid) = pid {
             // QUIT: at once, its files are removed anyway. It fails only if the server has ended.
-            drop(rustix::process::kill_process(pid, rustix::process::Signal::QUIT));
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::QUIT);
         }
-        drop(self.process.wait());
+        let _ = self.process.wait();
     }
 }
 
 /// The newest installed version's binaries.
 fn binaries() -> Result<PathBuf, String> {
-    let missing = || format!("no PostgreSQL under {BINARIES}: install the package `postgresql` (apt-get install postgresql)");
+    let missing =
+        || format!("no PostgreSQL under {BINARIES}: install the package `postgresql` (apt-get install postgresql)");
     let versions = fs::read_dir(BINARIES).map_err(|_| missing())?;
     let paths = versions.filter_map(|entry| entry.ok().map(|entry| entry.path().join("bin")));
     let number = |path: &PathBuf| {

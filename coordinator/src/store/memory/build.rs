@@ -27,7 +27,8 @@ impl BuildReads for MemoryTx {
 
     async fn build_list(&mut self, project: &str, app: Option<&Name>, limit: u32) -> Result<Vec<BuildRow>> {
         let wanted = |row: &&BuildRow| row.project == project && app.is_none_or(|app| row.build.app == *app);
-        let rows = last_first(self.state.builds.rows().filter(wanted), |row| (row.build.created_at, row.build.id), limit);
+        let rows =
+            last_first(self.state.builds.rows().filter(wanted), |row| (row.build.created_at, row.build.id), limit);
         Ok(rows.into_iter().cloned().collect())
     }
 }

@@ -33,9 +33,8 @@ impl EnvironmentReads for MemoryTx {
     }
 
     async fn environment_list(&mut self, project: &str, owner: Option<PrincipalId>) -> Result<Vec<EnvironmentRow>> {
-        let wanted = |row: &&EnvironmentRow| {
-            row.project == project && owner.is_none_or(|owner| row.environment.owner == owner)
-        };
+        let wanted =
+            |row: &&EnvironmentRow| row.project == project && owner.is_none_or(|owner| row.environment.owner == owner);
         let rows = self.environments_there().filter(wanted).cloned();
         Ok(in_order(rows, |row| (row.environment.name.clone(), row.environment.id)))
     }

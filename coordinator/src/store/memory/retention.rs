@@ -44,9 +44,11 @@ impl MemoryTx {
     }
 
     fn remove_runs(&mut self, before: Timestamp, batch: usize, removed: &mut Removed) {
-        let ended = self.state.runs.rows().filter(|row| {
-            row.run.state == RunState::Finished && row.run.finished_at.is_some_and(|at| at < before)
-        });
+        let ended = self
+            .state
+            .runs
+            .rows()
+            .filter(|row| row.run.state == RunState::Finished && row.run.finished_at.is_some_and(|at| at < before));
         let old: Vec<_> = ended.map(|row| row.run.id).take(batch).collect();
         removed.runs = count(old.len(), batch, &mut removed.more);
         for id in old {
@@ -72,8 +74,8 @@ impl MemoryTx {
         for rows in targets.values_mut() {
             rows.sort_by_key(|row| std::cmp::Reverse((row.created_at, row.plan.rollout)));
             let beyond = rows.iter().skip(newest);
-            let ended = beyond
-                .filter(|row| row.finished_at.is_some_and(|at| at < before) && !row.progress.needs_turns());
+            let ended =
+                beyond.filter(|row| row.finished_at.is_some_and(|at| at < before) && !row.progress.needs_turns());
             old.extend(ended.map(|row| row.plan.rollout));
         }
         old.truncate(batch);
@@ -108,9 +110,8 @@ impl MemoryTx {
         let tokens = tokens.filter(|row| row.expires_at < before || passed(row.revoked_at));
         let api: Vec<_> = tokens.map(|row| row.id).take(batch).collect();
         let tokens = self.state.join_tokens.rows();
-        let tokens = tokens.filter(|row| {
-            row.expires_at < before || passed(row.revoked_at) || passed(row.used.map(|(_, at)| at))
-        });
+        let tokens = tokens
+            .filter(|row| row.expires_at < before || passed(row.revoked_at) || passed(row.used.map(|(_, at)| at)));
         let join: Vec<_> = tokens.map(|row| row.id).take(batch).collect();
         removed.tokens = count(api.len(), batch, &mut removed.more) + count(join.len(), batch, &mut removed.more);
         for id in api {

@@ -40,12 +40,7 @@ impl RolloutReads for MemoryTx {
         Ok(in_order(queued.cloned(), |row| (row.created_at, row.plan.rollout)))
     }
 
-    async fn rollout_list(
-        &mut self,
-        project: &str,
-        target: Option<&TargetRef>,
-        limit: u32,
-    ) -> Result<Vec<RolloutRow>> {
+    async fn rollout_list(&mut self, project: &str, target: Option<&TargetRef>, limit: u32) -> Result<Vec<RolloutRow>> {
         let wanted =
             |row: &&RolloutRow| row.project == project && target.is_none_or(|target| row.plan.target == *target);
         let rows = self.state.rollouts.rows().filter(wanted);

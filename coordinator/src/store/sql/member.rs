@@ -70,8 +70,7 @@ impl MemberWrites for SqlTx {
         let sql = "INSERT INTO members (project, app, target, host, generation, report, reported_at) \
                    VALUES ($1, $2, $3, $4, 0, $5, $6) ON CONFLICT (project, app, target, host) \
                    DO UPDATE SET report = excluded.report, reported_at = excluded.reported_at";
-        let values =
-            values![project, &target.app, &target.target, host, Value::json_or_null(report), at];
+        let values = values![project, &target.app, &target.target, host, Value::json_or_null(report), at];
         self.execute("members", sql, values).await?;
         Ok(())
     }

@@ -95,9 +95,8 @@ fn reason(row: &Columns<'_>) -> Result<Option<Reason>> {
 fn holders(row: &Columns<'_>) -> Result<BTreeSet<Holder>> {
     let text = row.text("holders")?;
     let words = text.split(',').filter(|word| !word.is_empty());
-    let known = |word: &str| {
-        Holder::from_word(word).ok_or_else(|| row.corrupt("holders", format!("{word:?} is not known")))
-    };
+    let known =
+        |word: &str| Holder::from_word(word).ok_or_else(|| row.corrupt("holders", format!("{word:?} is not known")));
     words.map(known).collect()
 }
 
@@ -152,12 +151,7 @@ impl RolloutReads for SqlTx {
         self.all_whole(heads).await
     }
 
-    async fn rollout_list(
-        &mut self,
-        project: &str,
-        target: Option<&TargetRef>,
-        limit: u32,
-    ) -> Result<Vec<RolloutRow>> {
+    async fn rollout_list(&mut self, project: &str, target: Option<&TargetRef>, limit: u32) -> Result<Vec<RolloutRow>> {
         let sql = "SELECT * FROM rollouts WHERE project = $1 AND ($2 IS NULL OR (app = $2 AND target = $3)) \
                    ORDER BY created_at DESC, id DESC LIMIT $4";
         let (app, name) = (target.map(|target| &target.app), target.map(|target| &target.target));

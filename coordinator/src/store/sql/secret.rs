@@ -71,7 +71,8 @@ impl MetaReads for SqlTx {
 #[async_trait]
 impl MetaWrites for SqlTx {
     async fn meta_put(&mut self, key: &str, value: &str) -> Result<()> {
-        let sql = "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+        let sql =
+            "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
         self.execute("meta", sql, values![key, value]).await?;
         Ok(())
     }

@@ -204,6 +204,4 @@ macro_rules! ids {
         }
     )*};
 }
-ids!(
-    ApiTokenId, BuildId, EnvironmentId, EventId, HostId, JoinTokenId, PrincipalId, ReleaseId, RolloutId, RunId
-);
+ids!(ApiTokenId, BuildId, EnvironmentId, EventId, HostId, JoinTokenId, PrincipalId, ReleaseId, RolloutId, RunId);

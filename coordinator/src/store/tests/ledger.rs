@@ -106,8 +106,7 @@ pub(super) async fn filters_select_and_resume(bed: &Bed) {
 
     let whole = &after(&store, scoped("bot/staging")).await[0];
     assert_eq!(*whole, EventRow::new(4, PROJECT, &event(4, "bot/staging")));
-    let actors: Vec<Actor> =
-        after(&store, EventFilter::of("other")).await.into_iter().map(|row| row.actor).collect();
+    let actors: Vec<Actor> = after(&store, EventFilter::of("other")).await.into_iter().map(|row| row.actor).collect();
     assert_eq!(actors, [Actor::Host("web-1".to_owned()), Actor::Coordinator]);
     store.close().await;
 }

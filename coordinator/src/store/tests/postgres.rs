@@ -27,13 +27,14 @@ fn leaders_take_turns() {
         a_leader_that_cannot_renew_writes_nothing(&server).await;
         two_that_start_on_an_empty_database_both_find_a_schema(&server).await;
         a_schema_that_needs_a_newer_binary_is_refused(&server).await;
-        a_password_is_not_repeated().await;
+        a_password_is_not_repeated(&server).await;
     });
 }
 
+/// Address, server and schema.
 fn parts(bed: &Bed) -> (&str, &PostgresServer, &str) {
     match bed {
-        Bed::Postgres { url, server, name } => (url, server, name),
+        Bed::Postgres { url, server, schema } => (url, server, schema),
         _ => panic!("not a PostgreSQL bed"),
     }
 }
@@ -46,7 +47,7 @@ async fn expire(bed: &Bed) {
 /// leader's row would be committed after it.
 async fn a_take_over_waits_for_an_open_write_and_fences_the_old_leader(server: &Arc<PostgresServer>) {
     let bed = Bed::postgres(server);
-    let (url, server, name) = parts(&bed);
+    let (url, server, _) = parts(&bed);
     let old = bed.open().await;
     let (reached, here) = tokio::sync::oneshot::channel();
     let (go_on, wait) = tokio::sync::oneshot::channel::<()>();
@@ -66,10 +67,8 @@ async fn a_take_over_waits_for_an_open_write_and_fences_the_old_leader(server: &
     let address = url.to_owned();
     let taking = tokio::spawn(async move { Store::postgres(&address, &leadership("two")).await });
     // The take-over stands behind the open write, in the database.
-    let waiting = format!(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}' AND wait_event_type = 'Lock'"
-    );
-    while server.sql(name, &waiting).unwrap() != "1" {
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+    while server.sql("postgres", waiting).unwrap() != "1" {
         assert!(!taking.is_finished(), "the take-over must wait");
         tokio::task::yield_now().await;
     }
@@ -109,10 +108,11 @@ async fn a_leader_that_stops_gives_the_lease_back(server: &Arc<PostgresServer>) 
 
 async fn a_renewed_lease_is_kept(server: &Arc<PostgresServer>) {
     let bed = Bed::postgres(server);
-    let (url, server, name) = parts(&bed);
+    let (url, server, schema) = parts(&bed);
     let short = Leadership { lease: Duration::from_secs(2), ..leadership("one") };
     let leader = Store::postgres(url, &short).await.unwrap();
-    let ends = || server.sql(name, "SELECT expires_at FROM leader_renewal").unwrap().parse::<i64>().unwrap();
+    let ends = format!("SELECT expires_at FROM {schema}.leader_renewal");
+    let ends = || server.sql("postgres", &ends).unwrap().parse::<i64>().unwrap();
     let first = ends();
     while ends() <= first {
         tokio::task::yield_now().await;
@@ -161,9 +161,11 @@ async fn a_schema_that_needs_a_newer_binary_is_refused(server: &Arc<PostgresServ
     assert_eq!(refused.code(), "E_SCHEMA_TOO_NEW");
 }
 
-async fn a_password_is_not_repeated() {
-    for url in ["postgres://u:hunter2@localhost:1/x", "nonsense://u:hunter2@h/x", "postgres://u:hunter2@[/x"] {
+async fn a_password_is_not_repeated(server: &Arc<PostgresServer>) {
+    let wrong = server.url("none").replace("postgres@", "postgres:hunter2@");
+    for url in [wrong.as_str(), "nonsense://u:hunter2@h/x", "postgres://u:hunter2@[/x"] {
         let refused = Store::postgres(url, &leadership("one")).await.unwrap_err();
         assert!(!refused.to_string().contains("hunter2"), "{refused}");
+        assert!(!format!("{refused:?}").contains("hunter2"), "{refused:?}");
     }
 }

@@ -141,9 +141,7 @@ pub(super) async fn the_queue_is_in_order(bed: &Bed) {
         })
         .await
         .unwrap();
-    let ids = |rows: &[RolloutRow]| -> Vec<u128> {
-        rows.iter().map(|row| row.plan.rollout.uuid().as_u128()).collect()
-    };
+    let ids = |rows: &[RolloutRow]| -> Vec<u128> { rows.iter().map(|row| row.plan.rollout.uuid().as_u128()).collect() };
     assert_eq!(ids(&queued), [3, 1, 2]);
     assert_eq!(ids(&last), [2, 1]);
     assert_eq!(ids(&of_target), [2, 1, 3]);
@@ -155,9 +153,7 @@ pub(super) async fn turning_ones_are_listed_until_they_are_done(bed: &Bed) {
     let store = bed.open().await;
     let row = rollout(1, 1, RolloutState::Running);
     insert(&store, row.clone()).await.unwrap();
-    let turning = || async {
-        store.read(|tx| Box::pin(async move { tx.rollout_list_turning().await })).await.unwrap()
-    };
+    let turning = || async { store.read(|tx| Box::pin(async move { tx.rollout_list_turning().await })).await.unwrap() };
     assert_eq!(turning().await, [row.plan.rollout]);
     let mut parked = Progress { state: RolloutState::RevertIncomplete, ..row.progress.clone() };
     parked.steps[2].state = StepState::Parked;

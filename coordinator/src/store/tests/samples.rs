@@ -5,23 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::app::{App, Driver, Expose, Gate, Mode, Process, TargetSpec, TestSpec};
-use domain::environment::{
-    Environment, EnvironmentState, Observed, ServiceObserved, ServiceState, Source, Wanted,
-};
+use domain::environment::{Environment, EnvironmentState, Observed, ServiceObserved, ServiceState, Source, Wanted};
 use domain::event::{Actor, NewEvent};
 use domain::health::{HealthCheck, Probe};
 use domain::host::{Facts, Host, Liveness};
-use domain::ids::{
-    BuildId, EnvironmentId, EventId, Generation, HostId, PrincipalId, ReleaseId, RolloutId, RunId,
-};
+use domain::ids::{BuildId, EnvironmentId, EventId, Generation, HostId, PrincipalId, ReleaseId, RolloutId, RunId};
 use domain::label::{Selector, parse_labels};
 use domain::name::{Name, TargetRef};
 use domain::policy::{Amount, OnNewer, Policy};
 use domain::release::{Build, Commit, Digest, Image, Release};
 use domain::rollout::plan::{Kind, Member, Plan};
-use domain::rollout::progress::{
-    Deadline, Holder, Ordered, Previous, Progress, RolloutState, Step, StepState,
-};
+use domain::rollout::progress::{Deadline, Holder, Ordered, Previous, Progress, RolloutState, Step, StepState};
 use domain::rollout::reason::{Reason, ReasonCode};
 use domain::run::{CaseOutcome, Report as TestReport, Run, RunState, Subject, TestCase, Verdict as RunVerdict};
 use domain::step::evidence::{Answer, Cause, Failure};
@@ -285,12 +279,8 @@ pub(super) fn environment(number: u128, called: &str) -> EnvironmentRow {
 }
 
 pub(super) fn run(number: u128, seconds: i64) -> RunRow {
-    let case = TestCase {
-        name: "a::b".to_owned(),
-        outcome: CaseOutcome::Failed,
-        micros: 5,
-        message: "assert".to_owned(),
-    };
+    let case =
+        TestCase { name: "a::b".to_owned(), outcome: CaseOutcome::Failed, micros: 5, message: "assert".to_owned() };
     RunRow {
         project: PROJECT.to_owned(),
         run: Run {
@@ -356,10 +346,7 @@ pub(super) fn report() -> Report {
         stage: Some(StageReport {
             generation: Generation(2),
             release: ReleaseId::new(uuid(102)),
-            outcome: Some(StageOutcome::Refused(StageRefusal {
-                check: StageCheck::Disk,
-                text: "full".to_owned(),
-            })),
+            outcome: Some(StageOutcome::Refused(StageRefusal { check: StageCheck::Disk, text: "full".to_owned() })),
             took: Some(Duration::from_secs(1)),
         }),
         step: Some(StepReport {

@@ -109,3 +109,19 @@ async fn a_folder_that_cannot_be_made_is_named() {
     assert_eq!(error.code(), "E_STORE_UNUSABLE");
     assert!(error.to_string().contains("/proc/none"), "{error}");
 }
+
+#[test]
+fn every_table_of_things_has_a_project() {
+    // What belongs to the cluster, and what is reached only through a row that has one.
+    let without = ["meta", "leader_epoch", "leader_renewal", "ledger", "artifact_refs"];
+    let sql = include_str!("../../../../migrations/0001_initial.sql");
+    let tables = sql.split("CREATE TABLE ").skip(1);
+    let mut checked = 0;
+    for table in tables {
+        let name = table.split_whitespace().next().unwrap();
+        let columns = table.split("\n);").next().unwrap();
+        assert_eq!(columns.contains("\n    project TEXT NOT NULL"), !without.contains(&name), "{name}");
+        checked += 1;
+    }
+    assert!(checked > 20, "{checked} tables");
+}
