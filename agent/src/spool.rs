@@ -1,170 +1,212 @@
-//! The Logs stream: every log that somebody wants, in pieces, with credit and resume by offset. A log that floods
-//! waits for its own credit and for nobody else's.
+//! A growing file on the Logs stream: sent as it grows, again from where it is stored after each reconnect, until all of
+//! it is stored.
 
-mod entry;
-mod link;
-
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::BoxStream;
-use proto::v1;
-use tokio::sync::{Notify, watch};
-use tonic::transport::Channel;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
-use entry::{Entry, Source};
+use crate::logs::{Error, Logs, Writer};
 
-/// How often growing files are looked at while something waits for them.
+/// How often the file is looked at.
 const LOOK: Duration = Duration::from_millis(20);
+/// Pieces smaller than this wait for more: each becomes a row at the coordinator.
+const SMALL: usize = 32 << 10;
+/// How long they wait.
+const GATHER: Duration = Duration::from_millis(60);
+/// Most bytes that are read at once.
+const PIECE: usize = 256 << 10;
+/// Pause after a stream that ended, beside the session's own.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Where logs go: the Logs stream, or a list in tests.
+#[async_trait]
+pub trait Outlet: Send + Sync + std::fmt::Debug {
+    /// Waits until there is a connection.
+    async fn connected(&self);
+    /// Begins a log, which is known to be stored up to `stored`.
+    async fn open(&self, key: &str, label: &str, stored: u64) -> Result<Box<dyn Line>, Error>;
+}
+
+/// One log on one connection.
+#[async_trait]
+pub trait Line: Send {
+    /// Everything before this offset is stored.
+    fn stored(&self) -> u64;
+    /// Sends bytes that begin at `offset`.
+    async fn send(&mut self, label: &str, offset: u64, bytes: Bytes) -> Result<(), Error>;
+    /// Nothing comes after `offset`; answers when everything before it is stored.
+    async fn end(&mut self, label: &str, offset: u64) -> Result<(), Error>;
+}
+
+#[async_trait]
+impl Outlet for Arc<Logs> {
+    async fn connected(&self) {
+        Logs::connected(self).await;
+    }
+
+    async fn open(&self, key: &str, label: &str, stored: u64) -> Result<Box<dyn Line>, Error> {
+        Ok(Box::new(Logs::open(self, key, label, stored).await?))
+    }
+}
+
+#[async_trait]
+impl Line for Writer {
+    fn stored(&self) -> u64 {
+        Self::stored(self)
+    }
+
+    async fn send(&mut self, label: &str, offset: u64, bytes: Bytes) -> Result<(), Error> {
+        Self::send(self, label, offset, bytes).await
+    }
+
+    async fn end(&mut self, label: &str, offset: u64) -> Result<(), Error> {
+        Self::end(self, label, offset).await?;
+        self.stored_until(offset).await
+    }
+}
 
 /// How far a log has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Progress {
-    /// Everything before this offset is stored by the coordinator.
+    /// Everything before this offset was taken by the coordinator.
     pub stored: u64,
     /// All of it is stored, or nobody wants the rest.
     pub done: bool,
 }
 
-/// All logs that are sent, or wait for a connection; clones share them.
-#[derive(Clone, Debug, Default)]
+/// A file that is being sent. Dropping it ends the sending.
+#[derive(Debug)]
 pub struct Spool {
-    shared: Arc<Shared>,
+    progress: watch::Receiver<Progress>,
+    ended: watch::Sender<bool>,
+    task: JoinHandle<()>,
 }
 
-#[derive(Debug, Default)]
-struct Shared {
-    entries: Mutex<BTreeMap<String, Entry>>,
-    news: Notify,
-}
-
-impl Shared {
-    fn entries(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+impl Drop for Spool {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 
 impl Spool {
-    /// No logs yet.
+    /// Sends the file under `key`; `label` names it to people. It need not exist yet, and may grow until
+    /// [`Spool::ended`]. Must be called inside a tokio runtime.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn begin(outlet: Arc<dyn Outlet>, key: &str, label: &str, path: &Path) -> Self {
+        let (tell, progress) = watch::channel(Progress::default());
+        let (ended, end) = watch::channel(false);
+        let sending =
+            Sending { outlet, key: key.to_owned(), label: label.to_owned(), path: path.to_owned(), end, tell };
+        Self { progress, ended, task: tokio::spawn(sending.run()) }
     }
 
-    /// Sends a file that may still grow, from `stored` on, until `ended` is true and all of it is stored. Sent again
-    /// from the last stored offset after each reconnect. A second call with the same key changes nothing.
-    ///
-    /// `label` names the log to people (`run`, a service).
-    pub fn file(
-        &self,
-        key: &str,
-        label: &str,
-        path: PathBuf,
-        stored: u64,
-        ended: watch::Receiver<bool>,
-    ) -> watch::Receiver<Progress> {
-        let mut entries = self.shared.entries();
-        let entry =
-            entries.entry(key.to_owned()).or_insert_with(|| Entry::new(label, Source::file(path, ended), stored));
-        let progress = entry.progress();
-        drop(entries);
-        self.shared.news.notify_one();
-        progress
+    /// Nothing is written to the file any more.
+    pub fn ended(&self) {
+        self.ended.send_replace(true);
     }
 
-    /// Passes a stream on, at the pace of whoever reads it. It ends with the stream, with the connection, or when
-    /// nobody wants it any more.
-    pub fn live(&self, key: &str, label: &str, stream: BoxStream<'static, Bytes>) {
-        let source = Source::live(stream, Arc::clone(&self.shared));
-        self.shared.entries().insert(key.to_owned(), Entry::new(label, source, 0));
-        self.shared.news.notify_one();
-    }
-
-    /// Sends nothing more of a log.
-    pub fn stop(&self, key: &str) {
-        if let Some(entry) = self.shared.entries().remove(key) {
-            entry.finish();
+    /// Waits until all of it is stored. False when nothing was taken for `patience` while `connected` was true: time
+    /// without a connection does not count.
+    pub async fn stored(&self, connected: impl Fn() -> bool, patience: Duration) -> bool {
+        let mut progress = self.progress.clone();
+        let mut quiet = Duration::ZERO;
+        loop {
+            let before = *progress.borrow_and_update();
+            if before.done {
+                return true;
+            }
+            match tokio::time::timeout(LOOK * 5, progress.changed()).await {
+                Ok(Err(_)) => return progress.borrow().done,
+                Ok(Ok(())) => quiet = Duration::ZERO,
+                Err(_) if connected() => quiet += LOOK * 5,
+                Err(_) => {}
+            }
+            if quiet >= patience {
+                return false;
+            }
         }
     }
+}
 
-    /// Serves the Logs stream over whatever connection there is, for as long as it is polled.
-    pub async fn serve(&self, mut channel: watch::Receiver<Option<Channel>>) {
+struct Sending {
+    outlet: Arc<dyn Outlet>,
+    key: String,
+    label: String,
+    path: PathBuf,
+    end: watch::Receiver<bool>,
+    tell: watch::Sender<Progress>,
+}
+
+impl Sending {
+    async fn run(mut self) {
         loop {
-            let Some(current) = channel.borrow_and_update().clone() else {
-                if channel.changed().await.is_err() {
-                    return;
-                }
-                continue;
-            };
-            tokio::select! {
-                ended = self.connection(current) => {
-                    if let Err(status) = ended {
-                        tracing::debug!(%status, "the log stream ended");
-                    }
-                    // A stream that the coordinator refuses at once must not be asked for in a tight loop.
-                    tokio::time::sleep(Duration::from_millis(500)).await;
-                }
-                changed = channel.changed() => if changed.is_err() { return },
+            self.outlet.connected().await;
+            match self.connection().await {
+                Ok(()) | Err(Error::Stopped) => break,
+                Err(Error::Disconnected | Error::TooMany) => tokio::time::sleep(PAUSE).await,
+            }
+        }
+        self.tell.send_modify(|progress| progress.done = true);
+    }
+
+    async fn connection(&mut self) -> Result<(), Error> {
+        let stored = self.tell.borrow().stored;
+        let mut line = self.outlet.open(&self.key, &self.label, stored).await?;
+        // The coordinator's store decides: it may have more than we know of, or (an old backup) less.
+        let mut offset = line.stored();
+        loop {
+            let (bytes, last) = self.next(offset).await;
+            offset += bytes.len() as u64;
+            if !bytes.is_empty() {
+                line.send(&self.label, offset - bytes.len() as u64, bytes).await?;
+            }
+            self.tell
+                .send_if_modified(|progress| std::mem::replace(&mut progress.stored, line.stored()) != line.stored());
+            if last {
+                return line.end(&self.label, offset).await;
             }
         }
     }
 
-    async fn connection(&self, channel: Channel) -> Result<(), tonic::Status> {
-        // Without a log there is no stream to keep open.
-        while self.shared.entries().is_empty() {
-            self.shared.news.notified().await;
+    /// The next bytes at `offset`; whether nothing comes after them.
+    async fn next(&self, offset: u64) -> (Bytes, bool) {
+        let began = tokio::time::Instant::now();
+        loop {
+            // Before reading: what is written until the end is said is then seen.
+            let over = *self.end.borrow();
+            let bytes = read_at(&self.path, offset);
+            let last = over && bytes.len() < PIECE;
+            // The first bytes do not wait: somebody looks at an empty screen.
+            let enough = offset == 0 || bytes.len() >= SMALL || began.elapsed() >= GATHER;
+            if last || (enough && !bytes.is_empty()) {
+                return (bytes, last);
+            }
+            tokio::time::sleep(LOOK).await;
         }
-        let (up, messages) = tokio::sync::mpsc::channel(8);
-        let mut client = crate::session::client(channel);
-        let stream = tokio_stream::wrappers::ReceiverStream::new(messages);
-        // Pieces flow while the answer's head is still awaited: a server may wait for the first of them.
-        let acks = futures::stream::once(async move { client.logs(stream).await.map(tonic::Response::into_inner) });
-        let acks = std::pin::pin!(futures::TryStreamExt::try_flatten(acks));
-        self.link(up, acks).await
-    }
-
-    /// Sends pieces into `up` and takes acknowledgements, until either side ends.
-    ///
-    /// # Errors
-    /// What the stream of acknowledgements ended with.
-    pub async fn link(
-        &self,
-        up: tokio::sync::mpsc::Sender<v1::AgentLog>,
-        acks: impl futures::Stream<Item = Result<v1::AgentLogAck, tonic::Status>> + Unpin,
-    ) -> Result<(), tonic::Status> {
-        link::run(&self.shared, up, acks).await
     }
 }
 
-/// Waits until all of a log is stored; false when nothing was stored for `patience` while `connected` was true.
-pub async fn stored(
-    progress: &mut watch::Receiver<Progress>,
-    connected: impl Fn() -> bool,
-    patience: Duration,
-) -> bool {
-    let mut quiet = Duration::ZERO;
-    loop {
-        let (before, done) = {
-            let seen = progress.borrow_and_update();
-            (seen.stored, seen.done)
-        };
-        if done {
-            return true;
-        }
-        match tokio::time::timeout(LOOK * 5, progress.changed()).await {
-            Ok(Err(_)) => return progress.borrow().done,
-            Ok(Ok(())) if progress.borrow().stored > before => quiet = Duration::ZERO,
-            Ok(Ok(())) => {}
-            Err(_) if connected() => quiet += LOOK * 5,
-            Err(_) => {}
-        }
-        if quiet >= patience {
-            return false;
+fn read_at(path: &Path, offset: u64) -> Bytes {
+    let Ok(file) = File::open(path) else { return Bytes::new() };
+    let size = file.metadata().map(|meta| meta.len()).unwrap_or(0);
+    let most = usize::try_from(size.saturating_sub(offset)).unwrap_or(PIECE).min(PIECE);
+    let mut buffer = vec![0; most];
+    let mut filled = 0;
+    while filled < most {
+        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+            Ok(count) if count > 0 => filled += count,
+            _ => break,
         }
     }
+    buffer.truncate(filled);
+    buffer.into()
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use super::{Error, files, process, tree};
 /// How often a job's files are looked at.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// The program that is a job: this one with the words `job --dir DIR` behind `arguments`.
+/// The program that is a job: `program arguments… DIRECTORY`.
 #[derive(Clone, Debug)]
 pub struct Launcher {
     /// The program.
@@ -33,7 +33,7 @@ impl Launcher {
     pub fn own() -> Self {
         Self {
             program: PathBuf::from("/proc/self/exe"),
-            arguments: vec!["job".into(), "--dir".into()],
+            arguments: vec!["job".into()],
             variables: Vec::new(),
         }
     }
@@ -65,27 +65,44 @@ impl Handle {
         Self { directory: directory.to_owned() }
     }
 
-    /// Writes the spec (unless there is one) and starts the parent process, which outlives this one.
-    /// Called twice it begins once.
-    ///
-    /// Must be called inside a tokio runtime, which reaps the process.
+    /// Writes the spec, unless there is one: what was ordered once stays so.
     ///
     /// # Errors
-    /// The directory cannot be written, or the program cannot be started.
-    pub fn spawn(directory: &Path, spec: &Spec, launcher: &Launcher) -> Result<Self, Error> {
+    /// The directory cannot be written.
+    pub fn prepare(directory: &Path, spec: &Spec) -> Result<(), Error> {
         files::private_dir(directory).map_err(Error::file("make", directory))?;
         if !directory.join("spec.json").exists() {
             spec.write(directory)?;
         }
+        Ok(())
+    }
+
+    /// Starts the parent process of a prepared directory; it outlives this process. Called twice it begins once.
+    ///
+    /// Must be called inside a tokio runtime, which reaps it.
+    ///
+    /// # Errors
+    /// The program cannot be started.
+    pub fn start(directory: &Path, launcher: &Launcher) -> Result<(), Error> {
         let mut command = std::process::Command::new(&launcher.program);
         command.arg0("muster-agent").args(&launcher.arguments).arg(directory).current_dir("/");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command.envs(launcher.variables.iter().map(|(key, value)| (key, value)));
-        // It takes no place in our sessions or groups, and no secret of ours.
+        // No secret of the agent, and none of its traps.
         command.env_remove("MUSTER_JOIN_TOKEN").env_remove("MUSTER_FAILPOINTS");
         let failed = |source| Error::Launch { program: launcher.program.clone(), source };
         let mut child = tokio::process::Command::from(command).kill_on_drop(false).spawn().map_err(failed)?;
         tokio::spawn(async move { child.wait().await });
+        Ok(())
+    }
+
+    /// [`Handle::prepare`] and [`Handle::start`].
+    ///
+    /// # Errors
+    /// See those.
+    pub fn spawn(directory: &Path, spec: &Spec, launcher: &Launcher) -> Result<Self, Error> {
+        Self::prepare(directory, spec)?;
+        Self::start(directory, launcher)?;
         Ok(Self::attach(directory))
     }
 

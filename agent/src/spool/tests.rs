@@ -1,62 +1,87 @@
-use futures::StreamExt as _;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use std::sync::{Mutex, PoisonError};
 
 use super::*;
 
-/// The coordinator's end of one connection.
-struct Peer {
-    pieces: mpsc::Receiver<v1::AgentLog>,
-    acks: mpsc::Sender<Result<v1::AgentLogAck, tonic::Status>>,
-    task: tokio::task::JoinHandle<Result<(), tonic::Status>>,
+/// A coordinator: what it stored, and when its connections break.
+#[derive(Debug, Default)]
+struct Store {
+    inner: Mutex<Inner>,
 }
 
-impl Peer {
-    fn connect(spool: &Spool) -> Self {
-        let (up, pieces) = mpsc::channel(1);
-        let (acks, receiver) = mpsc::channel(64);
-        let spool = spool.clone();
-        let task = tokio::spawn(async move { spool.link(up, ReceiverStream::new(receiver)).await });
-        Self { pieces, acks, task }
+#[derive(Debug, Default)]
+struct Inner {
+    stored: Vec<u8>,
+    ended: bool,
+    opened: u32,
+    /// The connection breaks after so many bytes, once.
+    breaks_at: Option<usize>,
+    stop: bool,
+}
+
+impl Store {
+    fn with<T>(&self, act: impl FnOnce(&mut Inner) -> T) -> T {
+        act(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn piece(&mut self) -> (String, v1::LogChunk) {
-        let piece = tokio::time::timeout(Duration::from_secs(20), self.pieces.recv()).await.unwrap().unwrap();
-        (piece.key, piece.chunk.unwrap())
-    }
-
-    async fn ack(&self, key: &str, offset: u64, credit: u64) {
-        self.acks.send(Ok(v1::AgentLogAck { key: key.to_owned(), offset, credit, stop: false })).await.unwrap();
-    }
-
-    /// Reads until a log ends, acknowledging everything.
-    async fn all(&mut self, key: &str) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        loop {
-            let (from, chunk) = self.piece().await;
-            assert_eq!((from.as_str(), chunk.offset), (key, bytes.len() as u64));
-            bytes.extend_from_slice(&chunk.data);
-            self.ack(key, bytes.len() as u64, 512 << 10).await;
-            if chunk.end {
-                return bytes;
+    async fn until(&self, condition: impl Fn(&Inner) -> bool) {
+        let waiting = async {
+            while !self.with(|inner| condition(inner)) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
             }
-        }
+        };
+        tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap();
+    }
+}
+
+#[async_trait]
+impl Outlet for Arc<Store> {
+    async fn connected(&self) {}
+
+    async fn open(&self, key: &str, label: &str, _: u64) -> Result<Box<dyn Line>, Error> {
+        assert_eq!((key, label), ("run:1", "run"));
+        self.with(|inner| {
+            inner.opened += 1;
+            if inner.stop { Err(Error::Stopped) } else { Ok(()) }
+        })?;
+        Ok(Box::new(Arc::clone(self)))
+    }
+}
+
+#[async_trait]
+impl Line for Arc<Store> {
+    fn stored(&self) -> u64 {
+        self.with(|inner| inner.stored.len() as u64)
     }
 
-    async fn hang_up(self) {
-        drop((self.acks, self.pieces));
-        self.task.await.unwrap().unwrap();
+    async fn send(&mut self, _: &str, offset: u64, bytes: Bytes) -> Result<(), Error> {
+        self.with(|inner| {
+            assert_eq!(offset, inner.stored.len() as u64, "no gap and nothing twice");
+            if let Some(at) = inner.breaks_at.take() {
+                inner.stored.extend_from_slice(&bytes[..at.min(bytes.len())]);
+                return Err(Error::Disconnected);
+            }
+            inner.stored.extend_from_slice(&bytes);
+            Ok(())
+        })
+    }
+
+    async fn end(&mut self, _: &str, offset: u64) -> Result<(), Error> {
+        self.with(|inner| {
+            assert_eq!(offset, inner.stored.len() as u64);
+            inner.ended = true;
+        });
+        Ok(())
     }
 }
 
 struct Log {
     folder: tempfile::TempDir,
-    ended: watch::Sender<bool>,
+    store: Arc<Store>,
 }
 
 impl Log {
     fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), ended: watch::Sender::new(false) }
+        Self { folder: tempfile::tempdir().unwrap(), store: Arc::default() }
     }
 
     fn path(&self) -> PathBuf {
@@ -68,94 +93,71 @@ impl Log {
         std::fs::OpenOptions::new().create(true).append(true).open(self.path()).unwrap().write_all(bytes).unwrap();
     }
 
-    fn add(&self, spool: &Spool, stored: u64) -> watch::Receiver<Progress> {
-        spool.file("run:1", "run", self.path(), stored, self.ended.subscribe())
+    fn begin(&self) -> Spool {
+        Spool::begin(Arc::new(Arc::clone(&self.store)), "run:1", "run", &self.path())
     }
+}
+
+async fn done(spool: &Spool) -> bool {
+    spool.stored(|| true, Duration::from_secs(20)).await
 }
 
 #[tokio::test]
 async fn a_file_is_sent_as_it_grows_until_it_ends() {
-    let (spool, log) = (Spool::new(), Log::new());
-    let mut progress = log.add(&spool, 0);
-    let mut peer = Peer::connect(&spool);
+    let log = Log::new();
+    let spool = log.begin();
     log.write(b"first\n");
-    let (key, chunk) = peer.piece().await;
-    assert_eq!((key.as_str(), &chunk.data[..], chunk.offset, chunk.end), ("run:1", b"first\n".as_slice(), 0, false));
-    peer.ack("run:1", 6, 1000).await;
+    log.store.until(|inner| inner.stored == b"first\n").await;
     log.write(b"second\n");
-    log.ended.send_replace(true);
-    let (_, chunk) = peer.piece().await;
-    assert_eq!((&chunk.data[..], chunk.offset, chunk.end), (b"second\n".as_slice(), 6, true));
-    assert!(!progress.borrow().done);
-    peer.ack("run:1", 13, 1000).await;
-    assert!(stored(&mut progress, || true, Duration::from_secs(20)).await);
-    assert_eq!(*progress.borrow(), Progress { stored: 13, done: true });
+    log.store.until(|inner| inner.stored == b"first\nsecond\n" && !inner.ended).await;
+    log.write(b"last");
+    spool.ended();
+    assert!(done(&spool).await);
+    assert!(log.store.with(|inner| inner.ended && inner.stored == b"first\nsecond\nlast"));
 }
 
 #[tokio::test]
-async fn an_empty_log_ends_too() {
-    let (spool, log) = (Spool::new(), Log::new());
-    log.ended.send_replace(true);
-    let mut progress = log.add(&spool, 0);
-    let mut peer = Peer::connect(&spool);
-    assert_eq!(peer.all("run:1").await, b"");
-    assert!(stored(&mut progress, || true, Duration::from_secs(20)).await);
+async fn a_log_that_was_never_written_ends_too() {
+    let log = Log::new();
+    let spool = log.begin();
+    spool.ended();
+    assert!(done(&spool).await && log.store.with(|inner| inner.ended && inner.stored.is_empty()));
 }
 
 #[tokio::test]
-async fn what_was_not_stored_is_sent_again_after_a_reconnect() {
-    let (spool, log) = (Spool::new(), Log::new());
+async fn after_a_reconnect_it_goes_on_where_it_is_stored() {
+    let log = Log::new();
+    let bytes: Vec<u8> = (0..700_000_u32).flat_map(u32::to_le_bytes).collect();
+    log.write(&bytes);
+    log.store.with(|inner| inner.breaks_at = Some(1000));
+    let spool = log.begin();
+    spool.ended();
+    assert!(done(&spool).await);
+    assert!(log.store.with(|inner| inner.opened == 2 && inner.stored == bytes));
+}
+
+#[tokio::test]
+async fn what_the_store_has_already_is_not_sent_again() {
+    let log = Log::new();
     log.write(b"0123456789");
-    log.add(&spool, 4);
-    let mut peer = Peer::connect(&spool);
-    assert_eq!(peer.piece().await.1.offset, 4, "an agent that restarts goes on where it was stored");
-    peer.hang_up().await;
-    let mut peer = Peer::connect(&spool);
-    let (_, chunk) = peer.piece().await;
-    assert_eq!((chunk.offset, &chunk.data[..]), (4, b"456789".as_slice()));
-    peer.ack("run:1", 2, 1000).await;
-    let (_, chunk) = peer.piece().await;
-    assert_eq!((chunk.offset, &chunk.data[..]), (2, b"23456789".as_slice()), "the store knows best, at the start");
+    log.store.with(|inner| inner.stored.extend_from_slice(b"01234"));
+    let spool = log.begin();
+    spool.ended();
+    assert!(done(&spool).await && log.store.with(|inner| inner.stored == b"0123456789"));
 }
 
 #[tokio::test]
-async fn nothing_goes_beyond_the_credit_and_a_flood_starves_nobody() {
-    let (spool, log) = (Spool::new(), Log::new());
-    log.write(&vec![b'x'; 2 << 20]);
-    log.add(&spool, 0);
-    let mut peer = Peer::connect(&spool);
-    let mut sent = 0;
-    while sent < 256 << 10 {
-        sent += peer.piece().await.1.data.len();
-    }
-    assert_eq!(sent, 256 << 10);
-    spool.live("order:2", "web", futures::stream::iter([Bytes::from_static(b"hello")]).boxed());
-    let (key, chunk) = peer.piece().await;
-    assert_eq!((key.as_str(), &chunk.data[..]), ("order:2", b"hello".as_slice()));
-    let (key, chunk) = peer.piece().await;
-    assert_eq!((key.as_str(), chunk.end), ("order:2", true));
-    peer.ack("run:1", 256 << 10, 10).await;
-    let (key, chunk) = peer.piece().await;
-    assert_eq!((key.as_str(), chunk.offset, chunk.data.len()), ("run:1", 256 << 10, 10));
-}
-
-#[tokio::test]
-async fn a_log_nobody_wants_is_stopped() {
-    let (spool, log) = (Spool::new(), Log::new());
-    log.write(b"x");
-    let mut progress = log.add(&spool, 0);
-    let mut peer = Peer::connect(&spool);
-    peer.piece().await;
-    let stop = v1::AgentLogAck { key: "run:1".to_owned(), stop: true, ..Default::default() };
-    peer.acks.send(Ok(stop)).await.unwrap();
-    assert!(stored(&mut progress, || true, Duration::from_secs(20)).await);
+async fn a_log_that_nobody_wants_is_done() {
+    let log = Log::new();
+    log.store.with(|inner| inner.stop = true);
+    assert!(done(&log.begin()).await);
 }
 
 #[tokio::test]
 async fn patience_runs_only_while_connected() {
-    let (spool, log) = (Spool::new(), Log::new());
-    let mut progress = log.add(&spool, 0);
-    assert!(!stored(&mut progress, || true, Duration::from_millis(100)).await);
-    let apart = stored(&mut progress, || false, Duration::from_millis(100));
+    let log = Log::new();
+    let spool = log.begin();
+    assert!(!spool.stored(|| true, Duration::from_millis(100)).await);
+    let apart = spool.stored(|| false, Duration::from_millis(100));
     assert!(tokio::time::timeout(Duration::from_millis(600), apart).await.is_err());
 }
