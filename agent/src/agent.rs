@@ -18,17 +18,19 @@ use crate::environments::Environments;
 use crate::failpoints::Failpoints;
 use crate::host::Host;
 use crate::identity::{self, Identity};
+use crate::job::Launcher;
 use crate::logs::{self, Logs};
 use crate::policy::Policy;
 use crate::probe::Prober;
 use crate::relay::protocol::PortRange;
 use crate::relay::spawn::{self, SpawnConfig};
 use crate::routes::Relay;
+use crate::runs::Runs;
 use crate::session::fence::Gate;
 use crate::session::outbox::Outbox;
 use crate::state::State;
 use crate::steps::Steps;
-use crate::{clock, facts, files, reconcile, session, socket};
+use crate::{clock, facts, files, reconcile, runs, session, socket};
 
 /// Why the agent cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +75,8 @@ pub struct Agent {
     pub environments: Arc<Environments>,
     /// Targets.
     pub steps: Arc<Steps>,
+    /// Test runs.
+    pub runs: Runs,
     /// The connection to the coordinator while there is a session.
     pub channel: watch::Sender<Option<Channel>>,
     /// Another one after every start.
@@ -105,12 +109,13 @@ impl Agent {
     /// Ids of the runs that are under way.
     #[must_use]
     pub fn running(&self) -> Vec<String> {
-        Vec::new()
+        self.runs.running()
     }
 
     /// A session is open: the coordinator said what this host should have.
     pub async fn welcomed(&self, welcome: v1::Welcome) {
         self.environments.welcomed(&welcome.environments, &welcome.runs).await;
+        self.runs.welcomed(&welcome.runs).await;
         self.steps.tell_all();
     }
 
@@ -121,6 +126,7 @@ impl Agent {
     pub async fn acknowledged(&self, result: &str) -> crate::state::Result<()> {
         self.state.acknowledged(result).await?;
         self.environments.acknowledged(result).await?;
+        self.runs.acknowledged(result).await?;
         Ok(())
     }
 
@@ -136,7 +142,7 @@ impl Agent {
 
     /// An order about a run.
     pub async fn run(&self, order: v1::RunOrder) {
-        tracing::warn!(run = %order.id, "runs are not taken by this agent");
+        self.runs.order(order).await;
     }
 
     /// An order for logs.
@@ -195,6 +201,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), E
         listen_address: config.listen_address,
         subnets: config.subnets,
         pool: config.pool(),
+        release_networks: config.release_networks.clone(),
         watch: Watch::begin(Arc::clone(&engine), identity.host_id.clone()),
         engine,
         prober: Prober::default(),
@@ -210,6 +217,18 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), E
     // What is overdue is settled before anybody is dialled.
     steps.load().await?;
     environments.load().await?;
+    let logs = Logs::new(connection.clone());
+    let runs = Runs::new(runs::Setup {
+        host: Arc::clone(&host),
+        places: Arc::clone(&environments) as Arc<dyn runs::Places>,
+        logs: Arc::new(Arc::clone(&logs)),
+        channel: connection,
+        state_dir: config.state_dir.clone(),
+        engine: config.engine.clone(),
+        launcher: Launcher::own(),
+        substitute: None,
+    });
+    runs.load().await.map_err(system("runs"))?;
     let listener = socket::listen(&config.socket).map_err(system("agent socket"))?;
     let agent = Arc::new(Agent {
         fence: Gate::read(&state).await?,
@@ -221,7 +240,8 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), E
         process_id: hex::encode(clock::random::<16>().map_err(system("random bytes"))?),
         facts,
         identity: RwLock::new(identity),
-        logs: Logs::new(connection),
+        logs,
+        runs,
         log_orders: Mutex::default(),
         host: Arc::clone(&host),
         config,

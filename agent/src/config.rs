@@ -42,6 +42,7 @@ struct Raw {
     subnets: Option<String>,
     socket: Option<PathBuf>,
     policy: Option<PathBuf>,
+    release_networks: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -74,6 +75,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// The root-owned file that limits what a coordinator may ask.
     pub policy: PathBuf,
+    /// Existing networks of this host that containers of releases join, for what runs outside Muster.
+    pub release_networks: Vec<String>,
 }
 
 /// A text that is never printed.
@@ -126,6 +129,7 @@ impl Config {
                 .map(PathBuf::from)
                 .or(raw.socket)
                 .unwrap_or_else(|| raw.state_dir.join("agent.sock")),
+            release_networks: raw.release_networks.unwrap_or_default(),
             policy: raw.policy.unwrap_or_else(|| raw.state_dir.join("policy.toml")),
             state_dir: raw.state_dir,
         })

@@ -208,6 +208,8 @@ pub trait Engine: Send + Sync + fmt::Debug {
 
     /// Makes a container and answers its id. [`Error::NameInUse`] when one of that name exists.
     async fn create(&self, spec: &ContainerSpec) -> Result<String>;
+    /// Puts a container on one more network, which may be a foreign one; being on it already is success.
+    async fn connect(&self, id: &str, network: &str) -> Result<()>;
     /// Starts a container; a running one is success.
     async fn start(&self, id: &str) -> Result<()>;
     /// Its stop signal, `grace`, KILL; answers when it has ended. A stopped or missing one is success.

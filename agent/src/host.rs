@@ -31,6 +31,8 @@ pub struct Host {
     pub subnets: Subnets,
     /// Where data of environments lies.
     pub pool: PathBuf,
+    /// Existing networks that containers of releases join too.
+    pub release_networks: Vec<String>,
     /// The container engine.
     pub engine: Arc<dyn Engine>,
     /// Tells when containers end.
@@ -88,6 +90,7 @@ pub(crate) mod tests {
             listen_address: IpAddr::from([127, 0, 0, 1]),
             subnets: "198.18.0.0/15".parse().expect("a block"),
             pool: folder.join("pool"),
+            release_networks: Vec::new(),
             watch: Watch::begin(Arc::clone(&engine), id.to_owned()),
             engine,
             prober: Prober::default(),

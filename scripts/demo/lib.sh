@@ -9,7 +9,10 @@ DEMO_NETWORK=muster-demo-stores
 DEMO_LABEL=io.muster.demo=1
 HOSTS=(web-1 web-2 web-3)
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target}
-export PATH=$CARGO_TARGET_DIR/release:$PATH
+# release, or dev: the binaries that tests build anyway.
+DEMO_PROFILE=${MUSTER_DEMO_PROFILE:-release}
+DEMO_BINARIES=$CARGO_TARGET_DIR/${DEMO_PROFILE/dev/debug}
+export PATH=$DEMO_BINARIES:$PATH
 
 begun=$EPOCHREALTIME
 built=$begun
@@ -83,7 +86,7 @@ demo_engine() {
 demo_releases() { examples/bot/releases.sh "$DEMO_CACHE/releases" >"$DEMO_STATE/releases"; }
 commit() { awk -v v="$1" '$1 == v { print $2 }' "$DEMO_STATE/releases"; }
 
-demo_build() { cargo build --release --locked -p coordinator -p agent; }
+demo_build() { cargo build --profile "$DEMO_PROFILE" --locked -p coordinator -p agent; }
 
 demo_begin() { built=$EPOCHREALTIME; }
 
@@ -290,7 +293,7 @@ demo_no_overlap() {
 demo_end() {
   printf '\nall of it in %s s (after the build). It goes on running; try\n' "$(since "$built")"
   cat <<EOF | indent
-export PATH=$CARGO_TARGET_DIR/release:\$PATH MUSTER_CONTEXT=$DEMO_STATE/admin.json
+export PATH=$DEMO_BINARIES:\$PATH MUSTER_CONTEXT=$DEMO_STATE/admin.json
 muster host list
 muster rollout list bot/production
 muster events --since 10m

@@ -146,6 +146,10 @@ impl Engine for Docker {
         containers::create(self.client().await?, spec).await
     }
 
+    async fn connect(&self, id: &str, network: &str) -> Result<()> {
+        objects::connect(self.client().await?, id, network).await
+    }
+
     async fn start(&self, id: &str) -> Result<()> {
         let client = self.client().await?;
         client.start_container(id, None).await.map_err(|why| failed(id, why))

@@ -79,6 +79,9 @@ pub(super) async fn start(
         other => other.map_err(text)?,
     };
     if made.run != Run::Running {
+        for network in &host.release_networks {
+            host.engine.connect(&made.id, network).await.map_err(text)?;
+        }
         host.failpoints.hit("container.starting");
         host.engine.start(&made.id).await.map_err(text)?;
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bollard::Docker;
-use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest, VolumeCreateRequest};
+use bollard::models::{Ipam, IpamConfig, NetworkConnectRequest, NetworkCreateRequest, VolumeCreateRequest};
 use bollard::query_parameters::{ListNetworksOptionsBuilder, ListVolumesOptionsBuilder, RemoveVolumeOptionsBuilder};
 
 use super::super::spec::HOST;
@@ -61,6 +61,14 @@ pub(super) async fn networks(client: &Docker, host: &str) -> Result<Vec<(String,
             Some((one.name?, Labels::from_map(|key| labels.get(key))?))
         })
         .collect())
+}
+
+pub(super) async fn connect(client: &Docker, id: &str, network: &str) -> Result<()> {
+    let request = NetworkConnectRequest { container: id.to_owned(), ..NetworkConnectRequest::default() };
+    match client.connect_network(network, request).await.map_err(|why| failed(network, why)) {
+        Err(Error::Refused(message)) if message.contains("already exists in network") => Ok(()),
+        other => other,
+    }
 }
 
 pub(super) async fn remove_network(client: &Docker, name: &str) -> Result<()> {

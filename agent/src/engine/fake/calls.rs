@@ -148,6 +148,12 @@ impl Engine for Fake {
         lost(gone, id)
     }
 
+    async fn connect(&self, id: &str, network: &str) -> Result<()> {
+        let world = self.world();
+        world.find(id).ok_or_else(|| Error::NotFound(id.to_owned()))?;
+        world.networks.contains_key(network).then_some(()).ok_or_else(|| Error::NotFound(network.to_owned()))
+    }
+
     async fn start(&self, id: &str) -> Result<()> {
         let gone = self.enter(Op::Start).await?;
         let (name, address, behaviour) = {
