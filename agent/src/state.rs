@@ -76,6 +76,11 @@ impl State {
         }
     }
 
+    /// Closes the file. Calls after it fail.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
     /// The state was lost and begun anew.
     #[must_use]
     pub fn lost(&self) -> bool {
@@ -189,7 +194,7 @@ pub(crate) mod tests {
         let (state, folder) = fresh().await;
         state.set_meta("fence", "1").await.expect("stored");
         assert_eq!(state.count("run").await.expect("counted"), 1);
-        state.pool.close().await;
+        state.close().await;
         let state = State::open(folder.path(), true).await.expect("opened");
         assert!(!state.lost());
         assert_eq!(state.meta("fence").await.expect("read").as_deref(), Some("1"));

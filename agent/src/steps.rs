@@ -11,6 +11,7 @@ use domain::step::journal::{BootId, Slot};
 use proto::convert::step::Ordered;
 use proto::v1;
 use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
 use tonic::transport::Channel;
 use uuid::Uuid;
 
@@ -32,6 +33,7 @@ use driver::{Begin, Driver, News};
 
 #[derive(Debug)]
 struct Target {
+    task: AbortHandle,
     send: mpsc::UnboundedSender<News>,
     told: watch::Receiver<Option<v1::StepReport>>,
 }
@@ -115,8 +117,8 @@ impl Steps {
             news,
         };
         let driver = Driver::restore(begin).await;
-        tokio::spawn(driver.run());
-        self.targets().insert(name, Target { send: send.clone(), told: seen });
+        let task = tokio::spawn(driver.run()).abort_handle();
+        self.targets().insert(name, Target { task, send: send.clone(), told: seen });
         Ok(send)
     }
 
@@ -180,6 +182,13 @@ impl Steps {
     pub fn wake(&self) {
         for target in self.targets().values() {
             let _ = target.send.send(News::Event(Box::new(Event::Tick)));
+        }
+    }
+
+    /// Ends all tasks where they are, as a kill would.
+    pub fn abort(&self) {
+        for target in self.targets().values() {
+            target.task.abort();
         }
     }
 

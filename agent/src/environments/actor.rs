@@ -40,6 +40,8 @@ enum Next {
     Again,
     /// Nothing of it is left.
     Gone,
+    /// The agent ends; what runs goes on.
+    Closed,
 }
 
 /// One environment's task.
@@ -59,8 +61,11 @@ impl Actor {
             let wanted = self.wanted.borrow_and_update().clone();
             let next = if wanted.order.up { self.up(wanted).await } else { self.down(wanted).await };
             self.first = false;
-            if matches!(next, Next::Gone) {
-                return;
+            // It may have been wanted again while the last of it went.
+            match next {
+                Next::Closed => return,
+                Next::Gone if !self.wanted.borrow().order.up => return,
+                Next::Gone | Next::Again => {}
             }
         }
     }
@@ -112,7 +117,7 @@ impl Actor {
         if why.passes {
             let _ = tokio::time::timeout(RETRY, self.wanted.changed()).await;
         } else if self.wanted.changed().await.is_err() {
-            return Next::Gone;
+            return Next::Closed;
         }
         Next::Again
     }
@@ -182,7 +187,7 @@ impl<'a> Pass<'a> {
             tokio::select! {
                 changed = self.actor.wanted.changed() => {
                     if changed.is_err() {
-                        return Next::Gone;
+                        return Next::Closed;
                     }
                     // What is being made is finished first, so that it can be found.
                     while self.launches.join_next().await.is_some() {}
