@@ -192,6 +192,8 @@ async fn take_log(
         if logs.len() >= MAX_LOGS {
             return Err(Error::new(Code::TOO_LARGE, format!("a host sends at most {MAX_LOGS} logs at once")));
         }
+        // Whoever begins a log waits to hear from where to go on, also after a reconnect.
+        ack(acks, v1::AgentLogAck { key: log.key.clone(), offset: opened.stored, credit: CREDIT, stop: false });
         logs.insert(log.key.clone(), opened);
     }
     let Some(entry) = logs.get_mut(&log.key) else { return Ok(()) };
