@@ -177,8 +177,8 @@ fn administration() -> Vec<Case> {
         "a scope" => "E_SCOPE", |c| c.api_tokens().create(api_token("eve", "developer", "a/b/c", 0));
         "a principal's name" => "E_NAME", |c| c.api_tokens().create(api_token("", "developer", "", 0));
         "a token's lifetime" => "E_TTL", |c| c.api_tokens().create(api_token("eve", "developer", "", 1));
-        "an api-token that is not there" => "E_API_TOKEN_NOT_FOUND", |c| c.api_tokens().revoke(v1::RevokeApiTokenRequest { id: "000000000000".to_owned() });
-        "a join-token that is not there" => "E_JOIN_TOKEN_NOT_FOUND", |c| c.join_tokens().revoke(v1::RevokeJoinTokenRequest { id: "000000000000".to_owned() });
+        "an api-token that is not there" => "E_API_TOKEN_NOT_FOUND", |c| c.api_tokens().revoke(v1::RevokeApiTokenRequest { id: "00000000-0000-7000-8000-000000000001".to_owned() });
+        "a join-token that is not there" => "E_JOIN_TOKEN_NOT_FOUND", |c| c.join_tokens().revoke(v1::RevokeJoinTokenRequest { id: "00000000-0000-7000-8000-000000000001".to_owned() });
         "no token" => "E_UNAUTHENTICATED", |c| async { c.with_token("").hosts().list(v1::ListHostsRequest::default()).await };
         "a wrong token" => "E_UNAUTHENTICATED", |c| async { c.with_token("mt_000000000000_x").hosts().list(v1::ListHostsRequest::default()).await };
     }

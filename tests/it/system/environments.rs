@@ -54,17 +54,17 @@ fn an_environment_comes_up_is_adopted_and_goes_without_a_trace() {
     let row = std::process::Command::new("psql").args([&url, "-Atc", "select 6 * 7"]).output().expect("psql runs");
     assert_eq!(String::from_utf8_lossy(&row.stdout).trim(), "42", "{}", String::from_utf8_lossy(&row.stderr));
     let web = service(&environment, "web")["addresses"]["8000"].as_str().expect("an address").to_owned();
-    let (status, body) = say(&web, "hello").expect("an answer");
+    let (status, body) = say(&web, "it works").expect("an answer");
     assert_eq!(status, 200, "{body}");
-    assert!(body.contains("you said: hello"), "{body}");
+    assert!(body.contains("you said: it works"), "{body}");
 
     // A changed line of the mounted source is served after the app's own reload.
     let replies = folder.join("src/bot/replies.py");
     let text = std::fs::read_to_string(&replies).expect("replies.py");
     std::fs::write(&replies, text.replace("you said: ", "edited: ")).expect("replies.py");
     eventually(SOON, "the edited line is served", || {
-        let (_, body) = say(&web, "hello")?;
-        if body.contains("edited: hello") { Ok(()) } else { Err(body) }
+        let (_, body) = say(&web, "it works")?;
+        if body.contains("edited: it works") { Ok(()) } else { Err(body) }
     });
 
     // A second `up` of the same changes nothing.

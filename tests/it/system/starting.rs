@@ -59,7 +59,7 @@ fn a_silent_host_is_unreachable_and_comes_back() {
 fn whoever_has_no_token_or_too_small_a_role_is_told_so() {
     let Some(_turn) = real::turn() else { return };
     let cluster = Cluster::start();
-    cluster.muster(&["join-token", "create", "web-9"]).by("asha").code(5).says("E_DENIED");
+    cluster.muster(&["join-token", "create", "web-9"]).by("asha").code(5).says("E_PERMISSION_DENIED");
     cluster.muster(&["host", "list"]).by("admin").env("MUSTER_TOKEN", "mt_000000000000_wrong").code(5);
     cluster.muster(&["host", "list"]).by("nobody").code(2);
     cluster.muster(&["host", "list"]).by("admin").env("MUSTER_SERVER", "127.0.0.1:1").code(69);
@@ -70,7 +70,11 @@ fn a_coordinator_stops_gracefully_and_a_second_one_does_not_start_beside_it() {
     let Some(_turn) = real::turn() else { return };
     let mut cluster = Cluster::start();
     let config = cluster.folder().join("coordinator.toml");
-    let second = cluster.muster(&["serve", "--config", &config.to_string_lossy()]).run();
+    let second = cluster
+        .muster(&["serve", "--config", &config.to_string_lossy()])
+        .env("MUSTER_LISTEN", "127.0.0.1:0")
+        .env("MUSTER_HTTP_LISTEN", "127.0.0.1:0")
+        .run();
     assert_ne!(second.code, 0);
     assert!(second.all().contains("E_STATE_LOCKED"), "{}", second.all());
     let ended = cluster.coordinator.stop().expect("it ran");
