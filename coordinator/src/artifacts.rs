@@ -11,7 +11,7 @@ use futures::StreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart};
-use sha2::{Digest as _, Sha256};
+use ring::digest::{Context, SHA256};
 use uuid::Uuid;
 
 use crate::error::{Code, Error, Result};
@@ -55,7 +55,7 @@ impl Artifacts {
         let incoming = Path::from(format!("incoming/{}", Uuid::now_v7()));
         let multipart = self.store.put_multipart(&incoming).await.map_err(failed)?;
         let writer = WriteMultipart::new(multipart);
-        Ok(Upload { artifacts: self.clone(), incoming, writer: Some(writer), hash: Sha256::new(), bytes: 0, limit })
+        Ok(Upload { artifacts: self.clone(), incoming, writer: Some(writer), hash: Context::new(&SHA256), bytes: 0, limit })
     }
 
     /// Bytes of an artifact.
@@ -135,7 +135,7 @@ pub struct Upload {
     artifacts: Artifacts,
     incoming: Path,
     writer: Option<WriteMultipart>,
-    hash: Sha256,
+    hash: Context,
     bytes: u64,
     limit: u64,
 }
@@ -172,10 +172,11 @@ impl Upload {
         if let Some(writer) = self.writer.take() {
             writer.finish().await.map_err(failed)?;
         }
-        let hash: [u8; 32] = std::mem::take(&mut self.hash).finalize().into();
+        let mut hash = [0; 32];
+        hash.copy_from_slice(self.hash.finish().as_ref());
         Ok(Stored {
-            artifacts: self.artifacts.clone(),
-            incoming: self.incoming.clone(),
+            artifacts: self.artifacts,
+            incoming: self.incoming,
             digest: crate::ca::digest(&hash),
             bytes: self.bytes,
         })
@@ -238,7 +239,7 @@ mod tests {
         upload.write(Bytes::from_static(b"world")).await.unwrap();
         let stored = upload.finish().await.unwrap();
         let digest = stored.digest.clone();
-        assert_eq!(digest.hex(), hex::encode(Sha256::digest(b"hello world")));
+        assert_eq!(digest.hex(), hex::encode(transport::pin::sha256(b"hello world")));
         assert!(artifacts.read(&digest, 0..5).await.is_err());
         stored.keep().await.unwrap();
         assert_eq!(&artifacts.read(&digest, 6..11).await.unwrap()[..], b"world");

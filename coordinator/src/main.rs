@@ -1,5 +1,6 @@
 //! `muster`: the server, and the command line of it.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -50,6 +51,8 @@ async fn serve(flags: Flags) -> ExitCode {
         }
     };
     log_to_stderr(&config);
+    // The state holds what environments were given: files of it are nobody else's.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     match coordinator::serve(&config, asked_to_stop()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -72,7 +75,7 @@ async fn asked_to_stop() {
 
 fn log_to_stderr(config: &Config) {
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log).unwrap_or_else(|_| "info".into());
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     match config.log_format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),

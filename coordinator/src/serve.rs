@@ -125,7 +125,7 @@ fn names(config: &Config, address: SocketAddr) -> Vec<String> {
 /// See [`Error`].
 pub async fn start(config: &Config, listeners: Listeners) -> Result<Running, Error> {
     let state = |why| Error::StateDir { path: config.state_dir.display().to_string(), why };
-    make_private_dir(&config.state_dir).map_err(state)?;
+    make_state_dir(&config.state_dir).map_err(state)?;
     let store = open_store(config).await?;
     start_over(config, listeners, store).await
 }
@@ -236,13 +236,14 @@ impl Running {
     }
 }
 
-fn make_private_dir(path: &std::path::Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
+fn make_state_dir(path: &std::path::Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
     if path.is_dir() {
         return Ok(());
     }
-    // Others may pass through, to read ca.pem; everything else in it has its own mode.
-    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path)
+    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path)?;
+    // Others may pass through, whatever the umask, to read ca.pem; all else in it is the owner's alone.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
 }
 
 /// Serves with this configuration until `shutdown`, and says on standard output when it is ready.

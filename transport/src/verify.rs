@@ -202,3 +202,68 @@ impl ServerCertVerifier for CoordinatorVerifier {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
+    use time::OffsetDateTime;
+
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000;
+
+    struct Ca(Issuer<'static, KeyPair>, Vec<u8>);
+
+    fn ca() -> Ca {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let der = params.self_signed(&key).unwrap().der().to_vec();
+        Ca(Issuer::new(params, key), der)
+    }
+
+    fn at(seconds: i64) -> OffsetDateTime {
+        OffsetDateTime::from_unix_timestamp(1_800_000_000 + seconds).unwrap()
+    }
+
+    fn host(ca: &Ca, from: i64, until: i64, usage: ExtendedKeyUsagePurpose) -> CertificateDer<'static> {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![SanType::URI("spiffe://muster/i/host/h".try_into().unwrap())];
+        params.extended_key_usages = vec![usage];
+        (params.not_before, params.not_after) = (at(from), at(until));
+        params.signed_by(&KeyPair::generate().unwrap(), &ca.0).unwrap().der().clone()
+    }
+
+    fn classify(ca: &Ca, leaf: &CertificateDer<'_>) -> &'static str {
+        let verifier = HostVerifier::new(CertificateDer::from(ca.1.clone())).unwrap();
+        match verifier.classify(leaf, UnixTime::since_unix_epoch(Duration::from_secs(NOW))) {
+            Ok(PeerCertificate::Valid(_)) => "valid",
+            Ok(PeerCertificate::Expired(_)) => "expired",
+            Ok(PeerCertificate::None) => "none",
+            Err(_) => "refused",
+        }
+    }
+
+    #[test]
+    fn an_expired_certificate_is_told_from_a_good_one_and_from_a_forged_one() {
+        use ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
+        let (ours, foreign) = (ca(), ca());
+        assert_eq!(classify(&ours, &host(&ours, -10, 10, ClientAuth)), "valid");
+        assert_eq!(classify(&ours, &host(&ours, -20, -10, ClientAuth)), "expired");
+        assert_eq!(classify(&ours, &host(&ours, 10, 20, ClientAuth)), "refused");
+        assert_eq!(classify(&ours, &host(&ours, -10, 10, ServerAuth)), "refused");
+        assert_eq!(classify(&ours, &host(&ours, -20, -10, ServerAuth)), "refused");
+        assert_eq!(classify(&ours, &host(&foreign, -10, 10, ClientAuth)), "refused");
+        assert_eq!(classify(&ours, &host(&foreign, -20, -10, ClientAuth)), "refused");
+    }
+
+    #[test]
+    fn an_expired_certificate_whose_bytes_were_changed_is_refused() {
+        let ours = ca();
+        let good = host(&ours, -20, -10, ExtendedKeyUsagePurpose::ClientAuth);
+        let mut changed = good.to_vec();
+        let last = changed.len() - 1;
+        changed[last] ^= 1;
+        assert_eq!(classify(&ours, &CertificateDer::from(changed)), "refused");
+    }
+}

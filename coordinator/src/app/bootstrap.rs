@@ -1,5 +1,6 @@
 //! What must be there before anything is served: the vault's key, the CA, the first admin's token.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -101,6 +102,8 @@ pub async fn files(app: &App, state_dir: &Path) -> Result<bool, Failed> {
     let file = |path: &Path, why| Failed::File { path: path.display().to_string(), why };
     let ca = state_dir.join("ca.pem");
     std::fs::write(&ca, app.ca.pem()).map_err(|why| file(&ca, why))?;
+    // Everybody who calls needs it, and it is no secret.
+    std::fs::set_permissions(&ca, std::fs::Permissions::from_mode(0o644)).map_err(|why| file(&ca, why))?;
     let Some(token) = api_tokens::bootstrap(app, PROJECT).await? else { return Ok(false) };
     let path = state_dir.join("admin.token");
     vault::write_private(&path, format!("{}\n", token.reveal()).as_bytes()).map_err(|why| file(&path, why))?;

@@ -102,9 +102,7 @@ pub async fn up(app: &App, principal: &Principal, ask: &Up, key: Option<&Key>) -
                     let row = resolve::environment(tx, principal, &made).await?;
                     return view_of(app, tx, principal, row).await;
                 }
-                if let Some(name) = &checked.app {
-                    resolve::app(tx, principal, name).await?;
-                }
+                // The app need not be known here: a developer comes before anybody has applied it.
                 let before = tx.environment_by_name(&principal.project, principal.id, &checked.name).await?;
                 let row = match before {
                     Some(row) => again(app, tx, principal, checked, row).await?,

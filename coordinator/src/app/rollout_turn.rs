@@ -7,6 +7,7 @@ use domain::name::Name;
 use domain::release::Release;
 use domain::rollout::decision::{Decision, Note};
 use domain::rollout::progress::{Ordered as OrderKind, RolloutState, StepState};
+use domain::rollout::waiting::Waiting;
 use domain::step::order::Order;
 use domain::time::Timestamp;
 use proto::convert::step::{Ordered, OrderedRelease};
@@ -27,6 +28,8 @@ pub struct Turn {
     pub changed: bool,
     /// The orders that stand for reachable members; all stored before.
     pub orders: Vec<Ordered>,
+    /// What it waits for, or why it ended.
+    pub waiting: Waiting,
     /// Look again then, if nothing wakes the loop before.
     pub wake_at: Option<Timestamp>,
     /// There is nothing left to do for this rollout.
@@ -161,7 +164,7 @@ async fn result<V: View + ?Sized>(view: &mut V, row: &RolloutRow, decision: Deci
         }
     }
     let done = !decision.next.needs_turns();
-    Ok(Turn { state: decision.next.state, changed, orders, wake_at: decision.wake_at, done })
+    Ok(Turn { state: decision.next.state, changed, orders, waiting: decision.waiting, wake_at: decision.wake_at, done })
 }
 
 async fn with_release<V: View + ?Sized>(view: &mut V, row: &RolloutRow, order: Order) -> Result<Option<Ordered>> {

@@ -1,0 +1,9 @@
+//! Tests of the coordinator as its callers see it: the real server over TLS, on a store in memory.
+
+mod authz;
+mod bad_input;
+mod certificates;
+mod environments;
+mod rollouts;
+mod sessions;
+mod support;
