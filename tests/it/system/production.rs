@@ -82,7 +82,7 @@ impl Production {
     pub fn all_run(&self, release: u64) {
         for (index, host) in self.hosts.iter().enumerate() {
             eventually(SOON, &format!("{} runs release {release} and nothing else", host.name), || {
-                let running = host.running();
+                let running = of_target(host.running());
                 let expected = if index == 0 { vec!["scheduler", "web"] } else { vec!["web"] };
                 let is = |name: &str, process: &str| name.ends_with(&format!("-{process}-r{release}"));
                 let right = running.len() == expected.len()
@@ -102,9 +102,7 @@ impl Production {
     pub fn no_leftovers(&self, release: u64) {
         for host in &self.hosts {
             eventually(Duration::from_secs(30), &format!("{} keeps only release {release}", host.name), || {
-                let left: Vec<String> = host
-                    .engine
-                    .containers(&host.label())
+                let left: Vec<String> = of_target(host.engine.containers(&host.label()))
                     .into_iter()
                     .filter(|name| !name.ends_with(&format!("-r{release}")))
                     .collect();
@@ -112,6 +110,12 @@ impl Production {
             });
         }
     }
+}
+
+/// Names of the target's containers, out of all of a host's.
+fn of_target(mut names: Vec<String>) -> Vec<String> {
+    names.retain(|name| name.contains("-bot-production-"));
+    names
 }
 
 /// What the bot on a host answers at `/health`.
