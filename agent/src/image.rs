@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
 use domain::release::Image;
 use futures::StreamExt as _;
 use proto::v1;
@@ -111,7 +110,7 @@ async fn fetch(engine: &dyn Engine, image: &Image, archive: &str, name: &str, ch
     let skipped: BTreeSet<String> = without.iter().cloned().collect();
     let stream = calls.fetch(request(without, false)).await.map_err(failed)?.into_inner();
     let incoming = stream.map(|chunk| match chunk {
-        Ok(chunk) => Ok(Bytes::from(chunk.data)),
+        Ok(chunk) => Ok(chunk.data),
         Err(status) => Err(std::io::Error::other(status.message().to_owned())),
     });
     let (verified, outcome) = archive::verify(incoming.boxed(), head, skipped, name.to_owned());

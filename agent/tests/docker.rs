@@ -44,6 +44,7 @@ async fn host(folder: &Path) -> Arc<Host> {
         listen_address: "127.0.0.1".parse().expect("an address"),
         subnets: "198.18.0.0/15".parse().expect("a block"),
         pool: folder.join("pool"),
+        release_networks: Vec::new(),
         engine,
         prober: Prober::default(),
         routes: Arc::new(Relay::new(client, PortRange { first: 27_000, last: 27_999 })),

@@ -1,7 +1,7 @@
 //! The wire: generated code of the package `muster.v1`, and the only conversions between messages and domain values.
 
 /// Generated from `muster/v1/*.proto`.
-#[expect(clippy::all, clippy::pedantic, reason = "generated code")]
+#[expect(clippy::all, clippy::allow_attributes, clippy::pedantic, reason = "generated code")]
 pub mod v1 {
     tonic::include_proto!("muster.v1");
 }

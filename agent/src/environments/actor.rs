@@ -27,7 +27,7 @@ const RETRY: Duration = Duration::from_secs(1);
 enum Event {
     /// Network, ports and manifest are there.
     Grounded(Result<(), Failure>),
-    Prepared(String, Result<ContainerSpec, Failure>),
+    Prepared(String, Result<Box<ContainerSpec>, Failure>),
     Launched(String, u64, Result<Launched, Failure>),
     Health(String, u64, health::Change),
     Ended { service: String, instance: u64, code: Option<i32>, lines: Vec<String>, out_of_memory: bool },
@@ -235,7 +235,7 @@ impl<'a> Pass<'a> {
         let (host, plan, send) = (Arc::clone(&self.host), Arc::clone(&self.plan), self.send.clone());
         self.others.spawn(async move {
             let spec = prepare::service(&host, &plan, &name).await;
-            let _ = send.send(Event::Prepared(name, spec));
+            let _ = send.send(Event::Prepared(name, spec.map(Box::new)));
         });
     }
 
@@ -281,7 +281,7 @@ impl<'a> Pass<'a> {
                 self.lay_ground(if why.passes { RETRY } else { RETRY * 10 });
                 self.blocked = Some(why);
             }
-            Event::Prepared(name, Ok(spec)) => self.prepared(name, spec).await,
+            Event::Prepared(name, Ok(spec)) => self.prepared(name, *spec).await,
             Event::Prepared(name, Err(why)) => self.unprepared(name, why),
             Event::Launched(name, instance, launched) => self.launched(name, instance, launched),
             Event::Health(name, instance, change) => {

@@ -82,10 +82,8 @@ fn list(root: &Path, below: &str, ignore: &Ignore, dockerfile: &str, paths: &mut
         // The engine needs these two even where they are left out.
         let needed = path == dockerfile || path == ".dockerignore";
         let left_out = ignore.covers(&path) && !needed;
-        if kind.is_dir() {
-            if !left_out || ignore.has_exceptions() {
-                list(root, &path, ignore, dockerfile, paths)?;
-            }
+        if kind.is_dir() && (!left_out || ignore.has_exceptions()) {
+            list(root, &path, ignore, dockerfile, paths)?;
         }
         // Sockets and devices cannot be part of an image.
         if !left_out && (kind.is_dir() || kind.is_file() || kind.is_symlink()) {

@@ -140,7 +140,7 @@ pub(super) async fn stop(
 async fn gone(host: &Host, name: &str, kill: Duration) -> crate::engine::Result<()> {
     let Some(found) = host.engine.inspect(name).await? else { return Ok(()) };
     // One of that name that is not ours is none of our business.
-    if !found.labels.is_some_and(|labels| labels.host == host.id) {
+    if found.labels.is_none_or(|labels| labels.host != host.id) {
         return Ok(());
     }
     host.engine.stop(&found.id, kill).await?;
