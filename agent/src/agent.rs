@@ -251,7 +251,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), E
         () = session::keep(Arc::clone(&agent)) => {}
         () = reconcile::keep(Arc::clone(&host), environments, steps) => {}
         () = socket::serve(Arc::clone(&host), listener) => {}
-        () = spawn::supervise(relay, |seen| tracing::warn!(?seen, "the relay")) => {}
+        () = spawn::supervise(relay, |seen| tell(&seen)) => {}
         () = stop => tracing::info!("the agent stops; what it started goes on"),
     }
     let _ = std::fs::remove_file(&agent.config.socket);
@@ -285,5 +285,14 @@ async fn join(config: &Config, facts: &facts::Reader, engine: &dyn Engine) -> Re
         }
         tokio::time::sleep(clock::jitter(pause)).await;
         pause = (pause * 2).min(Duration::from_secs(5));
+    }
+}
+
+/// A relay that runs is no news to warn of.
+fn tell(seen: &spawn::Supervised) {
+    match seen {
+        spawn::Supervised::Running(_) => tracing::info!("the relay runs"),
+        spawn::Supervised::Gone => tracing::warn!("the relay is gone; another is started"),
+        spawn::Supervised::Failed(why) => tracing::error!(%why, "the relay cannot be started"),
     }
 }
