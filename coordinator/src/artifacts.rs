@@ -55,7 +55,14 @@ impl Artifacts {
         let incoming = Path::from(format!("incoming/{}", Uuid::now_v7()));
         let multipart = self.store.put_multipart(&incoming).await.map_err(failed)?;
         let writer = WriteMultipart::new(multipart);
-        Ok(Upload { artifacts: self.clone(), incoming, writer: Some(writer), hash: Context::new(&SHA256), bytes: 0, limit })
+        Ok(Upload {
+            artifacts: self.clone(),
+            incoming,
+            writer: Some(writer),
+            hash: Context::new(&SHA256),
+            bytes: 0,
+            limit,
+        })
     }
 
     /// Bytes of an artifact.
@@ -125,7 +132,9 @@ impl Artifacts {
 
 fn failed(error: object_store::Error) -> Error {
     match error {
-        object_store::Error::NotFound { .. } => Error::new(Code::ARTIFACT_NOT_FOUND, "the artifact is not in the store"),
+        object_store::Error::NotFound { .. } => {
+            Error::new(Code::ARTIFACT_NOT_FOUND, "the artifact is not in the store")
+        }
         other => Error::internal(format!("artifact store: {other}")),
     }
 }
@@ -154,7 +163,10 @@ impl Upload {
     pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
         self.bytes += bytes.len() as u64;
         if self.bytes > self.limit {
-            let text = format!("the archive has more than {} bytes, the limit of this coordinator (max_archive_bytes)", self.limit);
+            let text = format!(
+                "the archive has more than {} bytes, the limit of this coordinator (max_archive_bytes)",
+                self.limit
+            );
             return Err(Error::new(Code::ARCHIVE_TOO_LARGE, text));
         }
         self.hash.update(&bytes);

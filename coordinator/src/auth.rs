@@ -51,12 +51,13 @@ pub struct Denial {
     /// For the ledger.
     pub cause: String,
     /// Who it was, as far as known.
-    pub who: Option<Principal>,
+    pub who: Option<Box<Principal>>,
 }
 
 impl Denial {
     fn unauthenticated(cause: impl Into<String>) -> Self {
-        let text = "no valid api-token; give one with `muster login`, MUSTER_TOKEN or --token-file, or ask an admin for one";
+        let text =
+            "no valid api-token; give one with `muster login`, MUSTER_TOKEN or --token-file, or ask an admin for one";
         Self { error: Error::new(Code::UNAUTHENTICATED, text), cause: cause.into(), who: None }
     }
 
@@ -82,12 +83,19 @@ impl From<crate::store::Error> for Denial {
 ///
 /// # Errors
 /// Says why it is denied.
-pub async fn authenticate(app: &App, rules: &Rules, method: &str, bearer: Option<&str>, peer: Option<&Peer>) -> Result<Caller, Denial> {
+pub async fn authenticate(
+    app: &App,
+    rules: &Rules,
+    method: &str,
+    bearer: Option<&str>,
+    peer: Option<&Peer>,
+) -> Result<Caller, Denial> {
     let Some(access) = rules.of(method) else {
         // Nothing says who may call it, so nobody may; a caller without a token learns nothing more than that.
         let principal = principal(app, bearer).await?;
-        let error = Error::new(Code::PERMISSION_DENIED, format!("{} has no access rule", crate::app::text::line(method, 100)));
-        return Err(Denial { error, cause: "no access rule".to_owned(), who: Some(principal) });
+        let error =
+            Error::new(Code::PERMISSION_DENIED, format!("{} has no access rule", crate::app::text::line(method, 100)));
+        return Err(Denial { error, cause: "no access rule".to_owned(), who: Some(Box::new(principal)) });
     };
     match access {
         Access::Open | Access::Proof => Ok(Caller::Anybody),
@@ -107,7 +115,7 @@ fn allow(principal: &Principal, needs: Role) -> Result<(), Denial> {
     }
     let text = format!("this needs the role {}, {}'s token has {}", needs.as_str(), principal.name, role.as_str());
     let error = Error::new(Code::PERMISSION_DENIED, text.clone());
-    Err(Denial { error, cause: text, who: Some(principal.clone()) })
+    Err(Denial { error, cause: text, who: Some(Box::new(principal.clone())) })
 }
 
 async fn principal(app: &App, bearer: Option<&str>) -> Result<Principal, Denial> {
@@ -172,8 +180,11 @@ pub async fn holder<V: View + ?Sized>(view: &mut V, presented: &Presented) -> Re
         return Err(bad(format!("the certificate of {} was revoked", row.host.name)));
     }
     let fingerprint = crate::ca::digest(&presented.sha256);
-    if held.fingerprint != fingerprint && !previous(view, id).await?.is_some_and(|before| before == fingerprint.hex()) {
-        return Err(bad(format!("{} was given a newer certificate than this: it is a copy, or was restored", row.host.name)));
+    if held.fingerprint != fingerprint && previous(view, id).await?.is_none_or(|before| before != fingerprint.hex()) {
+        return Err(bad(format!(
+            "{} was given a newer certificate than this: it is a copy, or was restored",
+            row.host.name
+        )));
     }
     Ok(Agent { id, name: row.host.name, project: row.project, fingerprint })
 }

@@ -83,7 +83,8 @@ impl Ca {
         let key = KeyPair::generate()?;
         let mut params = named(&format!("Muster CA {}", &incarnation.simple().to_string()[20..]));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+        params.key_usages =
+            vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
         (params.not_before, params.not_after) = validity(now, CA_LIFETIME)?;
         let certificate = params.self_signed(&key)?;
         let (der, sealed) = (certificate.der().to_vec(), key.serialize_der());
@@ -144,7 +145,14 @@ impl Ca {
     ///
     /// # Errors
     /// The request cannot be read, or its signature is not by the key in it.
-    pub fn agent(&self, csr: &[u8], incarnation: Uuid, host: HostId, now: Timestamp, lifetime: Duration) -> Result<Issued, Error> {
+    pub fn agent(
+        &self,
+        csr: &[u8],
+        incarnation: Uuid,
+        host: HostId,
+        now: Timestamp,
+        lifetime: Duration,
+    ) -> Result<Issued, Error> {
         let key = requested_key(csr)?;
         let mut params = named(&format!("host {host}"));
         let uri = format!("spiffe://muster/{incarnation}/host/{host}");
@@ -153,7 +161,13 @@ impl Ca {
         self.sign(params, &key, now, lifetime)
     }
 
-    fn sign(&self, mut params: CertificateParams, key: &impl PublicKeyData, now: Timestamp, lifetime: Duration) -> Result<Issued, Error> {
+    fn sign(
+        &self,
+        mut params: CertificateParams,
+        key: &impl PublicKeyData,
+        now: Timestamp,
+        lifetime: Duration,
+    ) -> Result<Issued, Error> {
         let mut serial = [0; 16];
         getrandom::fill(&mut serial).map_err(|why| Error::Certificate(why.to_string()))?;
         // A serial number is positive, and not longer than 20 bytes.
@@ -195,7 +209,8 @@ fn named(name: &str) -> CertificateParams {
 }
 
 fn validity(now: Timestamp, lifetime: Duration) -> Result<(OffsetDateTime, OffsetDateTime), Error> {
-    let at = |seconds: i64| OffsetDateTime::from_unix_timestamp(seconds).map_err(|why| Error::Certificate(why.to_string()));
+    let at =
+        |seconds: i64| OffsetDateTime::from_unix_timestamp(seconds).map_err(|why| Error::Certificate(why.to_string()));
     let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
     let now = now.0.div_euclid(1_000_000);
     Ok((at(now.saturating_sub(seconds(BACKDATED)))?, at(now.saturating_add(seconds(lifetime)))?))

@@ -260,7 +260,8 @@ mod tests {
 
     #[test]
     fn the_database_address_is_not_shown() {
-        let config = Config { database_url: Some(Secret("postgres://u:pw@h/d".into())), ..Config::in_folder(Path::new("x")) };
+        let config =
+            Config { database_url: Some(Secret("postgres://u:pw@h/d".into())), ..Config::in_folder(Path::new("x")) };
         assert!(!format!("{config:?}").contains("pw"));
     }
 }

@@ -6,26 +6,30 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use tokio::net::TcpListener;
 
-use crate::app::App;
 use crate::error::Error;
+use crate::grpc::Api;
 
 /// Serves until the coordinator stops.
 ///
 /// # Errors
 /// The listener is broken.
-pub async fn serve(app: App, listener: TcpListener) -> std::io::Result<()> {
-    let stopping = app.stopping.clone();
-    let router = Router::new().route("/healthz", get(healthz)).with_state(app);
+pub async fn serve(api: Api, listener: TcpListener) -> std::io::Result<()> {
+    let stopping = api.app.stopping.clone();
+    let router = Router::new().route("/healthz", get(healthz)).with_state(api);
     axum::serve(listener, router).with_graceful_shutdown(stopping.cancelled_owned()).await
 }
 
 /// 200 while the store answers and this coordinator leads.
-async fn healthz(State(app): State<App>) -> (StatusCode, &'static str) {
+async fn healthz(State(api): State<Api>) -> (StatusCode, &'static str) {
+    let app = &api.app;
     if app.stopping.is_cancelled() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
     }
     if !*app.store.leading().borrow() {
         return (StatusCode::SERVICE_UNAVAILABLE, "not the leader\n");
+    }
+    if api.sessions.stale().is_some() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the store is an old copy; see the log\n");
     }
     let answers = app.store.read(|view| Box::pin(async move { Ok::<_, Error>(view.event_seq().await?) })).await;
     match answers {

@@ -171,7 +171,7 @@ pub async fn start_over(config: &Config, listeners: Listeners, store: Store) -> 
     let api = Api { app: app.clone(), sessions, log_orders: Arc::default() };
     let mut servers = JoinSet::new();
     servers.spawn(serve_grpc(api.clone(), incoming));
-    let http = crate::http::serve(app.clone(), listeners.http);
+    let http = crate::http::serve(api.clone(), listeners.http);
     servers.spawn(async move { http.await.map_err(|why| why.to_string()) });
     let tasks = tasks::spawn(&api, certificate, names, config.keep);
     let (ca, pin) = (app.ca.pem().to_owned(), app.ca.pin());

@@ -8,7 +8,7 @@ pub mod session;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use domain::host::SessionSeen;
 use domain::ids::{HostId, RolloutId};
@@ -29,6 +29,7 @@ pub struct Sessions {
     rollouts: Notify,
     runs: Notify,
     changes: watch::Sender<u64>,
+    stale: OnceLock<String>,
 }
 
 #[derive(Default)]
@@ -78,6 +79,7 @@ impl Sessions {
             rollouts: Notify::new(),
             runs: Notify::new(),
             changes: watch::Sender::new(0),
+            stale: OnceLock::new(),
         }
     }
 
@@ -91,14 +93,8 @@ impl Sessions {
         let mut state = self.lock();
         state.next += 1;
         let number = state.next;
-        let open = Open {
-            number,
-            heard_at: self.clock.now(),
-            synced: false,
-            wake: Arc::clone(&wake),
-            end: end.clone(),
-            logs,
-        };
+        let open =
+            Open { number, heard_at: self.clock.now(), synced: false, wake: Arc::clone(&wake), end: end.clone(), logs };
         if let Some(older) = state.open.insert(host, open) {
             older.end.cancel();
         }
@@ -119,10 +115,8 @@ impl Sessions {
             .map(|ordered| ((ordered.order.executor, ordered.order.target.clone()), Arc::new(ordered)))
             .collect();
         let mut state = self.lock();
-        let woken: Vec<Arc<Notify>> = new
-            .keys()
-            .filter_map(|(host, _)| state.open.get(host).map(|open| Arc::clone(&open.wake)))
-            .collect();
+        let woken: Vec<Arc<Notify>> =
+            new.keys().filter_map(|(host, _)| state.open.get(host).map(|open| Arc::clone(&open.wake))).collect();
         if new.is_empty() {
             state.orders.remove(&rollout);
         } else {
@@ -146,6 +140,20 @@ impl Sessions {
     #[must_use]
     pub fn ask_for_log(&self, host: HostId, order: proto::v1::LogsOrder) -> bool {
         self.lock().open.get(&host).is_some_and(|open| open.synced && open.logs.try_send(order).is_ok())
+    }
+
+    /// Why this coordinator may order nothing, until it is restored and started again.
+    #[must_use]
+    pub fn stale(&self) -> Option<String> {
+        self.stale.get().cloned()
+    }
+
+    /// An agent has heard from this cluster what this store does not know: from now on nothing is ordered.
+    pub fn set_stale(&self, why: &str) {
+        // The first reason stays.
+        let _ = self.stale.set(why.to_owned());
+        let open: Vec<Arc<Notify>> = self.lock().open.values().map(|open| Arc::clone(&open.wake)).collect();
+        open.iter().for_each(|wake| wake.notify_one());
     }
 
     /// Changes when anything that is watched may have changed.

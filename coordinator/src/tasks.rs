@@ -19,7 +19,12 @@ use transport::server::ServerCertificate;
 pub const AFTER_ERROR: Duration = Duration::from_millis(500);
 
 /// Starts all loops.
-pub fn spawn(api: &Api, certificate: std::sync::Arc<ServerCertificate>, names: Vec<String>, keep: crate::store::retention::Keep) -> JoinSet<()> {
+pub fn spawn(
+    api: &Api,
+    certificate: std::sync::Arc<ServerCertificate>,
+    names: Vec<String>,
+    keep: crate::store::retention::Keep,
+) -> JoinSet<()> {
     let mut set = JoinSet::new();
     set.spawn(liveness::run(api.clone()));
     set.spawn(rollouts::run(api.clone()));

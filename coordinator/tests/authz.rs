@@ -79,7 +79,12 @@ impl World {
                 gone_at: None,
                 version: 0,
             },
-            RunRow { project: PROJECT.to_owned(), run: open_run(run, asha, &server), detail: String::new(), version: 0 },
+            RunRow {
+                project: PROJECT.to_owned(),
+                run: open_run(run, asha, &server),
+                detail: String::new(),
+                version: 0,
+            },
         );
         let store = &server.running.api.app.store;
         store
@@ -174,7 +179,8 @@ fn request(world: &World, path: &str) -> Vec<u8> {
         "JoinTokens/List" => v1::ListJoinTokensRequest {}.encode_to_vec(),
         "JoinTokens/Revoke" => v1::RevokeJoinTokenRequest { id: nobody }.encode_to_vec(),
         "ApiTokens/Create" => {
-            v1::CreateApiTokenRequest { principal: "new".into(), role: "viewer".into(), ..Default::default() }.encode_to_vec()
+            v1::CreateApiTokenRequest { principal: "new".into(), role: "viewer".into(), ..Default::default() }
+                .encode_to_vec()
         }
         "ApiTokens/List" => v1::ListApiTokensRequest {}.encode_to_vec(),
         "ApiTokens/Revoke" => v1::RevokeApiTokenRequest { id: nobody }.encode_to_vec(),
@@ -201,7 +207,8 @@ fn request(world: &World, path: &str) -> Vec<u8> {
         "Releases/List" => v1::ListReleasesRequest { target }.encode_to_vec(),
         "Releases/Show" => v1::ShowReleaseRequest { target, number: 1 }.encode_to_vec(),
         "Environments/Up" => {
-            v1::UpEnvironmentRequest { app: "bot".into(), stack_file: COMPOSE.into(), ..Default::default() }.encode_to_vec()
+            v1::UpEnvironmentRequest { app: "bot".into(), stack_file: COMPOSE.into(), ..Default::default() }
+                .encode_to_vec()
         }
         "Environments/Down" => v1::DownEnvironmentRequest { environment }.encode_to_vec(),
         "Environments/List" => v1::ListEnvironmentsRequest { all: true }.encode_to_vec(),
@@ -209,7 +216,12 @@ fn request(world: &World, path: &str) -> Vec<u8> {
         "Environments/Watch" => v1::WatchEnvironmentRequest { environment, follow: false }.encode_to_vec(),
         "Environments/Logs" => v1::EnvironmentLogsRequest { environment, ..Default::default() }.encode_to_vec(),
         "Runs/Start" => {
-            let ask = v1::StartRunRequest { app: "bot".into(), tests: "unit".into(), commit: COMMIT.into(), ..Default::default() };
+            let ask = v1::StartRunRequest {
+                app: "bot".into(),
+                tests: "unit".into(),
+                commit: COMMIT.into(),
+                ..Default::default()
+            };
             ask.encode_to_vec()
         }
         "Runs/List" => v1::ListRunsRequest { app: "bot".into() }.encode_to_vec(),
@@ -250,7 +262,8 @@ async fn every_method_lets_in_exactly_whom_the_table_says() {
     let mut paths: Vec<String> = rules.iter().map(|(path, _)| path.to_owned()).collect();
     paths.push("/muster.v1.Hosts/DoesNotExist".to_owned());
     let columns: Vec<&str> = callers.iter().map(|caller| caller.column).collect();
-    let mut table = format!("{:<58}{}\n", "method", columns.iter().map(|column| format!("{column:<11}")).collect::<String>());
+    let mut table =
+        format!("{:<58}{}\n", "method", columns.iter().map(|column| format!("{column:<11}")).collect::<String>());
     for path in &paths {
         let mut row = String::new();
         for caller in &callers {
@@ -263,7 +276,10 @@ async fn every_method_lets_in_exactly_whom_the_table_says() {
     if std::env::var_os("MUSTER_WRITE_TABLES").is_some() {
         std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/authz.txt"), &table).unwrap();
     }
-    assert_eq!(table, TABLE, "the access of a method has changed; look at it, then MUSTER_WRITE_TABLES=1 cargo test -p coordinator");
+    assert_eq!(
+        table, TABLE,
+        "the access of a method has changed; look at it, then MUSTER_WRITE_TABLES=1 cargo test -p coordinator"
+    );
 }
 
 #[tokio::test]
@@ -277,6 +293,19 @@ async fn a_denied_call_is_in_the_ledger_and_a_flood_of_them_does_not_fill_it() {
     assert_eq!(events.len(), 50);
     assert_eq!((events[0].reason.as_str(), events[0].subject.as_str()), ("E_UNAUTHENTICATED", "/muster.v1.Hosts/List"));
     assert!(events[0].text.starts_with("malformed api-token"), "{}", events[0].text);
+}
+
+#[tokio::test]
+async fn what_a_handler_denies_by_scope_or_owner_is_in_the_ledger_with_its_actor() {
+    let server = Server::start().await;
+    server.bot().await;
+    let token = server.token("carl", "deployer", "bot/staging").await;
+    let caller = Caller { column: "dep-scoped", token, channel: server.channel().await };
+    let ask = v1::StartRolloutRequest { target: "bot/production".into(), ..Default::default() };
+    let status = call(&caller, "/muster.v1.Rollouts/Start", ask.encode_to_vec()).await.unwrap();
+    assert_eq!(status.code(), Code::PermissionDenied);
+    let events = server.events("auth.denied").await;
+    assert_eq!((events.len(), events[0].actor.as_str(), events[0].reason.as_str()), (1, "carl", "E_PERMISSION_DENIED"));
 }
 
 /// Messages as they are on the wire.

@@ -117,7 +117,9 @@ async fn every_bad_join_token_gets_the_same_answer_and_the_ledger_says_which() {
     }
     assert_eq!(messages.len(), 1, "{messages:?}");
     let causes: Vec<String> = server.events("join-token.refused").await.into_iter().map(|event| event.text).collect();
-    for (cause, expected) in causes.iter().zip(["wrong secret", "unknown", "used before", "malformed", "malformed", "malformed"]) {
+    for (cause, expected) in
+        causes.iter().zip(["wrong secret", "unknown", "used before", "malformed", "malformed", "malformed"])
+    {
         assert!(cause.starts_with(expected), "{cause}: {expected}");
     }
     assert_eq!(causes.len(), 6);

@@ -46,11 +46,8 @@ async fn only_the_owner_and_admins_see_the_credentials_and_they_lie_sealed() {
     }
     let id = order.id.clone();
     let store = &server.running.api.app.store;
-    let sealed = store
-        .read(|view| Box::pin(async move { view.secret_get("environment", &id).await }))
-        .await
-        .unwrap()
-        .unwrap();
+    let sealed =
+        store.read(|view| Box::pin(async move { view.secret_get("environment", &id).await })).await.unwrap().unwrap();
     assert!(!sealed.sealed.windows(7).any(|window| window == b"hunter2"));
     let denied = environments.down(as_(&ben, v1::DownEnvironmentRequest { environment: "asha/mine".to_owned() })).await;
     assert_eq!(denied.unwrap_err().code(), tonic::Code::PermissionDenied);

@@ -46,10 +46,14 @@ fn obey(state: &mut Report, ordered: &Ordered, bad: u64) {
     state.generation = generation;
     match &ordered.order.kind {
         OrderKind::Stage { release } => {
-            state.stage = Some(StageReport { generation, release: *release, outcome: Some(StageOutcome::Ready), took: None });
+            state.stage =
+                Some(StageReport { generation, release: *release, outcome: Some(StageOutcome::Ready), took: None });
         }
         OrderKind::Go(go) => {
-            let failure = Failure { log: vec!["no such table".to_owned()], ..Failure::bare(Cause::HealthFailing, "HTTP 500 three times") };
+            let failure = Failure {
+                log: vec!["no such table".to_owned()],
+                ..Failure::bare(Cause::HealthFailing, "HTTP 500 three times")
+            };
             let verdict = if number == Some(bad) { Verdict::Failed(Box::new(failure)) } else { Verdict::Healthy };
             let healthy = verdict.is_healthy();
             // Without an undo the agent settles by itself.
@@ -101,7 +105,9 @@ async fn ended(server: &Server, id: &str) -> v1::Rollout {
     let ask = v1::RolloutRequest { rollout: id.to_owned() };
     let mut watch = rollouts.watch(as_(&server.admin, ask)).await.unwrap().into_inner();
     let mut last = None;
-    while let Some(state) = tokio::time::timeout(Duration::from_secs(20), watch.message()).await.expect("it does not end").unwrap() {
+    while let Some(state) =
+        tokio::time::timeout(Duration::from_secs(20), watch.message()).await.expect("it does not end").unwrap()
+    {
         last = Some(state);
     }
     last.unwrap()
@@ -130,7 +136,10 @@ async fn a_good_release_goes_to_every_member_and_a_bad_one_comes_back_with_its_e
     assert_eq!((failure.code.as_str(), failure.log[0].as_str()), ("E_HEALTH_FAILING", "no such table"));
     assert!(second.lock.is_some());
     let locked = v1::rollouts_client::RolloutsClient::new(server.channel().await)
-        .start(as_(&server.admin, v1::StartRolloutRequest { target: "bot/production".to_owned(), ..Default::default() }))
+        .start(as_(
+            &server.admin,
+            v1::StartRolloutRequest { target: "bot/production".to_owned(), ..Default::default() },
+        ))
         .await
         .unwrap_err();
     assert_eq!(crate::support::reason(&locked), "E_TARGET_LOCKED");

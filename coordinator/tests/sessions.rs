@@ -45,24 +45,38 @@ async fn the_newest_session_of_a_host_wins() {
     drop(newer);
 }
 
+/// What a host has heard of, other than this coordinator's own fence.
+type Change = fn(Fence) -> Fence;
+
 #[tokio::test]
 async fn a_coordinator_that_an_agent_knows_to_be_stale_orders_nothing_and_says_why() {
-    let server = Server::start().await;
-    let host = server.host("box", "").await;
-    let own = server.running.api.app.store.fence();
-    let newer = Fence { epoch: own.epoch + 1, ..own };
-    let other = Fence { incarnation_id: uuid::Uuid::from_u128(99), ..own };
-    let cases = [(newer, 0, "newer coordinator"), (own, 1_000_000, "old copy"), (other, 0, "another store")];
-    for (fence, ledger_seq, expected) in cases {
+    let newer = |own: Fence| Fence { epoch: own.epoch + 1, ..own };
+    let other = |own: Fence| Fence { incarnation_id: uuid::Uuid::from_u128(99), ..own };
+    let cases: [(Change, _, _, _); 3] = [
+        (newer, 0, "newer coordinator", true),
+        (|own| own, 1_000_000, "old copy", true),
+        (other, 0, "another store", false),
+    ];
+    for (fence, ledger_seq, expected, everywhere) in cases {
+        let server = Server::start().await;
+        let (host, second) = (server.host("box", "").await, server.host("box-2", "").await);
+        let mut open = second.ready(&server).await;
+        let fence = fence(server.running.api.app.store.fence());
         let told = v1::Hello { fence: Some(fence.into()), ledger_seq, ..hello() };
         let mut session = host.session(&server, told).await;
         let Some(Down::Refused(why)) = session.next().await.message else { panic!("not refused") };
         assert_eq!(why.code, "E_STALE_COORDINATOR");
         assert!(why.text.contains(expected), "{}", why.text);
         assert_eq!(reason(&session.try_next().await.unwrap_err()), "E_STALE_COORDINATOR");
+        assert_eq!(server.events("host.refused_coordinator").await.len(), 1);
+        assert_eq!(host_state(&server, "box").await.liveness(), v1::Liveness::Joined);
+        // What this cluster has told one host binds it towards all; another cluster's word does not.
+        if everywhere {
+            assert_eq!(reason(&open.try_next().await.unwrap_err()), "E_STALE_COORDINATOR");
+        } else {
+            assert_eq!(host_state(&server, "box-2").await.liveness(), v1::Liveness::Ready);
+        }
     }
-    assert_eq!(server.events("host.refused_coordinator").await.len(), 3);
-    assert_eq!(host_state(&server, "box").await.liveness(), v1::Liveness::Joined);
 }
 
 #[tokio::test]
@@ -95,11 +109,14 @@ async fn orders_are_derived_again_for_each_session_and_acknowledged_results_are_
     };
     let made = environments.up(as_(&server.admin, up)).await.unwrap().into_inner();
     let Some(Down::Environment(order)) = session.next().await.message else { panic!("no order") };
-    assert_eq!((order.id.as_str(), order.generation, order.up, order.owner.as_str()), (made.id.as_str(), 1, true, "admin"));
+    assert_eq!(
+        (order.id.as_str(), order.generation, order.up, order.owner.as_str()),
+        (made.id.as_str(), 1, true, "admin")
+    );
     // The agent was killed before it did anything: the next session gets the order again.
     let mut session = host.session(&server, hello()).await;
     let Some(Down::Welcome(welcome)) = session.next().await.message else { panic!("no welcome") };
-    assert_eq!(welcome.environments, [made.id.clone()]);
+    assert_eq!(welcome.environments, std::slice::from_ref(&made.id));
     let Some(Down::Environment(again)) = session.next().await.message else { panic!("no order") };
     assert_eq!(again, order);
     let down = v1::DownEnvironmentRequest { environment: "mine".to_owned() };

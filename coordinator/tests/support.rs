@@ -78,7 +78,8 @@ impl Server {
     /// A principal with a token.
     pub async fn token(&self, principal: &str, role: &str, scope: &str) -> String {
         let create = Create { principal, role, scope, ttl: 0 };
-        let (_, token) = api_tokens::create(&self.running.api.app, &self.admin_principal(), &create, None).await.unwrap();
+        let (_, token) =
+            api_tokens::create(&self.running.api.app, &self.admin_principal(), &create, None).await.unwrap();
         token.reveal()
     }
 
@@ -215,7 +216,12 @@ impl Host {
 }
 
 pub fn hello() -> v1::Hello {
-    v1::Hello { agent_version: "0.1.0".to_owned(), facts: Some(facts()), process_id: "1".to_owned(), ..Default::default() }
+    v1::Hello {
+        agent_version: "0.1.0".to_owned(),
+        facts: Some(facts()),
+        process_id: "1".to_owned(),
+        ..Default::default()
+    }
 }
 
 /// An open session, the agent's side.

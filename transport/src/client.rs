@@ -98,7 +98,12 @@ pub enum Error {
 ///
 /// # Errors
 /// See [`Error`].
-pub async fn connect(endpoint: &str, trust: &Trust, identity: Option<&Identity>, options: Options) -> Result<Channel, Error> {
+pub async fn connect(
+    endpoint: &str,
+    trust: &Trust,
+    identity: Option<&Identity>,
+    options: Options,
+) -> Result<Channel, Error> {
     check_address(endpoint)?;
     let connector = TlsConnector::from(Arc::new(config(trust, identity)?));
     let name = ServerName::try_from(SERVER_NAME).map_err(|why| Error::Address(why.to_string()))?;

@@ -49,17 +49,31 @@ mod tests {
 
     #[test]
     fn a_join_secret_reads_as_it_is_shown_also_with_underscores_in_it() {
-        let secret = JoinSecret { id: "0123456789abcdef0123456789abcdef".into(), secret: "a_b-c_defghijklmnopq".into(), pin: [7; 32] };
+        let secret = JoinSecret {
+            id: "0123456789abcdef0123456789abcdef".into(),
+            secret: "a_b-c_defghijklmnopq".into(),
+            pin: [7; 32],
+        };
         assert_eq!(JoinSecret::parse(&format!(" {}\n", secret.reveal())), Some(secret));
     }
 
     #[test]
     fn other_texts_are_not_join_secrets_and_debug_hides_the_secret() {
         let pin = "0".repeat(64);
-        for text in ["", "jt_", "mt_0123456789abcdef0123456789abcdef_x", "jt_0123456789abcdef0123456789abcdef_short_00", &format!("jt_xyz_aaaaaaaaaaaaaaaaaaaa_{pin}")] {
+        for text in [
+            "",
+            "jt_",
+            "mt_0123456789abcdef0123456789abcdef_x",
+            "jt_0123456789abcdef0123456789abcdef_short_00",
+            &format!("jt_xyz_aaaaaaaaaaaaaaaaaaaa_{pin}"),
+        ] {
             assert_eq!(JoinSecret::parse(text), None, "{text}");
         }
-        let secret = JoinSecret { id: "0123456789abcdef0123456789abcdef".into(), secret: "hidden-hidden-hidden".into(), pin: [7; 32] };
+        let secret = JoinSecret {
+            id: "0123456789abcdef0123456789abcdef".into(),
+            secret: "hidden-hidden-hidden".into(),
+            pin: [7; 32],
+        };
         assert!(!format!("{secret:?}").contains("hidden"));
     }
 }

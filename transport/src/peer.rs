@@ -61,7 +61,8 @@ impl Presented {
             return None;
         }
         let mut parts = uri.strip_prefix("spiffe://muster/")?.split('/');
-        let (Some(_incarnation), Some("host"), Some(host), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+        let (Some(_incarnation), Some("host"), Some(host), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
         else {
             return None;
         };

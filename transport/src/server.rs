@@ -56,7 +56,8 @@ impl ServerCertificate {
 fn certified(chain: Vec<Vec<u8>>, key: Vec<u8>) -> Result<Arc<CertifiedKey>, Error> {
     let key = PrivateKeyDer::try_from(key).map_err(|why| Error::Certificate(why.to_owned()))?;
     let chain = chain.into_iter().map(CertificateDer::from).collect();
-    let certified = CertifiedKey::from_der(chain, key, &provider()).map_err(|why| Error::Certificate(why.to_string()))?;
+    let certified =
+        CertifiedKey::from_der(chain, key, &provider()).map_err(|why| Error::Certificate(why.to_string()))?;
     Ok(Arc::new(certified))
 }
 
@@ -152,9 +153,10 @@ impl Shared {
         let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let certificate = match leaf {
             None => PeerCertificate::None,
-            Some(leaf) => {
-                self.verifier.classify(leaf, UnixTime::now()).map_err(|why| io::Error::new(io::ErrorKind::PermissionDenied, why))?
-            }
+            Some(leaf) => self
+                .verifier
+                .classify(leaf, UnixTime::now())
+                .map_err(|why| io::Error::new(io::ErrorKind::PermissionDenied, why))?,
         };
         Ok((stream, certificate))
     }
@@ -212,7 +214,11 @@ impl AsyncWrite for Connection {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
     }
 

@@ -67,7 +67,12 @@ impl HostVerifier {
     }
 }
 
-fn verify(leaf: &CertificateDer<'_>, ca: &CertificateDer<'_>, at: UnixTime, usage: KeyUsage) -> Result<(), webpki::Error> {
+fn verify(
+    leaf: &CertificateDer<'_>,
+    ca: &CertificateDer<'_>,
+    at: UnixTime,
+    usage: KeyUsage,
+) -> Result<(), webpki::Error> {
     let leaf = EndEntityCert::try_from(leaf)?;
     let anchors = [anchor_from_trusted_cert(ca)?];
     leaf.verify_for_usage(webpki::ALL_VERIFICATION_ALGS, &anchors, &[], at, usage, None, None)?;
@@ -144,7 +149,13 @@ impl CoordinatorVerifier {
         Self { ca, provider: provider() }
     }
 
-    fn against(&self, ca: &CertificateDer<'_>, leaf: &CertificateDer<'_>, name: &ServerName<'_>, now: UnixTime) -> Result<(), webpki::Error> {
+    fn against(
+        &self,
+        ca: &CertificateDer<'_>,
+        leaf: &CertificateDer<'_>,
+        name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<(), webpki::Error> {
         verify(leaf, ca, now, KeyUsage::server_auth())?;
         EndEntityCert::try_from(leaf)?.verify_is_valid_for_subject_name(name)
     }

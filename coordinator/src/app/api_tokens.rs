@@ -47,7 +47,8 @@ pub struct Create<'a> {
 /// # Errors
 /// It is neither.
 pub fn scope(given: &str) -> Result<Scope> {
-    let bad = |why: &dyn std::fmt::Display| Error::new(Code::SCOPE, format!("a scope is empty, APP or APP/TARGET: {why}"));
+    let bad =
+        |why: &dyn std::fmt::Display| Error::new(Code::SCOPE, format!("a scope is empty, APP or APP/TARGET: {why}"));
     if given.is_empty() {
         return Ok(Scope::Project);
     }
@@ -62,7 +63,12 @@ pub fn scope(given: &str) -> Result<Scope> {
 ///
 /// # Errors
 /// The request is malformed, or the caller is no admin.
-pub async fn create(app: &App, principal: &Principal, ask: &Create<'_>, key: Option<&Key>) -> Result<(Named, ApiToken)> {
+pub async fn create(
+    app: &App,
+    principal: &Principal,
+    ask: &Create<'_>,
+    key: Option<&Key>,
+) -> Result<(Named, ApiToken)> {
     let name = Name::new("principal", ask.principal)?;
     let role = Role::parse(ask.role).ok_or_else(|| {
         let text = format!("{:?} is not a role; write viewer, developer, deployer or admin", text::line(ask.role, 40));
@@ -96,7 +102,13 @@ pub async fn create(app: &App, principal: &Principal, ask: &Create<'_>, key: Opt
     Ok((row, token))
 }
 
-async fn principal_named(ctx: &Ctx, tx: &mut dyn Tx, project: &str, name: &Name, by: Option<PrincipalId>) -> Result<PrincipalRow> {
+async fn principal_named(
+    ctx: &Ctx,
+    tx: &mut dyn Tx,
+    project: &str,
+    name: &Name,
+    by: Option<PrincipalId>,
+) -> Result<PrincipalRow> {
     if let Some(row) = tx.principal_by_name(project, name).await? {
         return Ok(row);
     }
@@ -111,7 +123,14 @@ async fn principal_named(ctx: &Ctx, tx: &mut dyn Tx, project: &str, name: &Name,
     Ok(row)
 }
 
-async fn insert(app: &App, tx: &mut dyn Tx, owner: &PrincipalRow, grant: &Grant, by: Option<PrincipalId>, ttl: Duration) -> Result<ApiTokenRow> {
+async fn insert(
+    app: &App,
+    tx: &mut dyn Tx,
+    owner: &PrincipalRow,
+    grant: &Grant,
+    by: Option<PrincipalId>,
+    ttl: Duration,
+) -> Result<ApiTokenRow> {
     let id = ApiTokenId::new(app.ids.uuid());
     let row = ApiTokenRow {
         id,
@@ -175,12 +194,8 @@ pub async fn list(ctx: &Ctx, principal: &Principal) -> Result<Vec<Named>> {
     ctx.store
         .read(|view| {
             Box::pin(async move {
-                let names: std::collections::BTreeMap<_, _> = view
-                    .principal_list(&principal.project)
-                    .await?
-                    .into_iter()
-                    .map(|row| (row.id, row.name))
-                    .collect();
+                let names: std::collections::BTreeMap<_, _> =
+                    view.principal_list(&principal.project).await?.into_iter().map(|row| (row.id, row.name)).collect();
                 let tokens = view.api_token_list(&principal.project).await?;
                 let named = |token: ApiTokenRow| {
                     names.get(&token.principal).cloned().map(|principal| Named { token, principal })

@@ -61,7 +61,14 @@ pub fn problems_error(code: Code, problems: &[manifest::Problem]) -> Error {
 ///
 /// # Errors
 /// `muster.yaml` has problems, the repository is none, or the caller may not.
-pub async fn apply(ctx: &Ctx, principal: &Principal, file: &str, manifest: &str, repository: &str, key: Option<&Key>) -> Result<(AppView, bool)> {
+pub async fn apply(
+    ctx: &Ctx,
+    principal: &Principal,
+    file: &str,
+    manifest: &str,
+    repository: &str,
+    key: Option<&Key>,
+) -> Result<(AppView, bool)> {
     let app = read(file, manifest)?;
     if !repository.is_empty() {
         GitUrl::parse(repository, LocalPaths::Allowed).map_err(|why| Error::new(Code::REPOSITORY, why.to_string()))?;

@@ -117,7 +117,8 @@ pub async fn read(source: &Source<'_>) -> Result<Archive> {
     if !image.config.contains(digest.hex()) {
         return Err(bad(format_args!("the configuration {:?} has another hash than its name says", image.config)));
     }
-    let parsed: ImageConfig = serde_json::from_slice(&config).map_err(|why| bad(format_args!("its configuration: {why}")))?;
+    let parsed: ImageConfig =
+        serde_json::from_slice(&config).map_err(|why| bad(format_args!("its configuration: {why}")))?;
     let layers = pair_layers(&image.layers, &parsed.rootfs.diff_ids, &entries)?;
     let variant = parsed.variant.filter(|text| !text.is_empty()).map(|text| format!("/{text}")).unwrap_or_default();
     let platform = format!("{}/{}{variant}", parsed.os, parsed.architecture);
@@ -131,13 +132,17 @@ pub async fn read(source: &Source<'_>) -> Result<Archive> {
 /// `E_PLATFORM`
 pub fn check_platform(platform: &str) -> Result<()> {
     let part = |part: &str| {
-        (1..=32).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        (1..=32).contains(&part.len())
+            && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
     };
     let parts: Vec<&str> = platform.split('/').collect();
     if (2..=3).contains(&parts.len()) && parts.iter().all(|text| part(text)) {
         return Ok(());
     }
-    let text = format!("{:?} is not a platform; write OS/ARCHITECTURE, for example linux/amd64", super::text::line(platform, 80));
+    let text = format!(
+        "{:?} is not a platform; write OS/ARCHITECTURE, for example linux/amd64",
+        super::text::line(platform, 80)
+    );
     Err(Error::new(Code::PLATFORM, text))
 }
 
@@ -158,7 +163,8 @@ fn pair_layers(paths: &[String], diff_ids: &[String], entries: &[Entry]) -> Resu
 }
 
 async fn file(source: &Source<'_>, entries: &[Entry], name: &str, limit: u64) -> Result<Bytes> {
-    let entry = entries.iter().find(|entry| entry.name == name).ok_or_else(|| bad(format_args!("{name:?} is not in it")))?;
+    let entry =
+        entries.iter().find(|entry| entry.name == name).ok_or_else(|| bad(format_args!("{name:?} is not in it")))?;
     let size = entry.content.end - entry.content.start;
     if size > limit {
         return Err(bad(format_args!("{name:?} has {size} bytes")));
@@ -215,7 +221,8 @@ impl Header {
         if at == 0 && block.starts_with(&[0x1f, 0x8b]) {
             return Err(bad("it is compressed; give it as `docker save` writes it"));
         }
-        let sum: u64 = block.iter().enumerate().map(|(n, byte)| if (148..156).contains(&n) { 32 } else { u64::from(*byte) }).sum();
+        let sum: u64 =
+            block.iter().enumerate().map(|(n, byte)| if (148..156).contains(&n) { 32 } else { u64::from(*byte) }).sum();
         if octal(&block[148..156]) != Some(sum) {
             return Err(bad(format_args!("there is no tar header at byte {at}")));
         }

@@ -35,7 +35,7 @@ pub async fn plan(app: &App, digest: &str, without: &[String], head_only: bool) 
     let row = app.store.read(|view| Box::pin(async move { Ok::<_, Error>(view.artifact_get(&wanted).await?) })).await?;
     let row = row.ok_or_else(|| Error::new(Code::ARTIFACT_NOT_FOUND, format!("there is no artifact {digest}")))?;
     if without.is_empty() && !head_only {
-        return Ok(Plan { digest, ranges: vec![0..row.bytes], end_blocks: false });
+        return Ok(Plan { digest, ranges: std::iter::once(0..row.bytes).collect(), end_blocks: false });
     }
     let read = archive::read(&Source::Artifact(&app.artifacts, &digest, row.bytes)).await?;
     let ranges = if head_only { read.head() } else { read.without(&without) };

@@ -109,4 +109,3 @@ pub async fn files(app: &App, state_dir: &Path) -> Result<bool, Failed> {
     vault::write_private(&path, format!("{}\n", token.reveal()).as_bytes()).map_err(|why| file(&path, why))?;
     Ok(true)
 }
-

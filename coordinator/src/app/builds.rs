@@ -25,6 +25,23 @@ pub struct Named {
     pub actor: String,
 }
 
+/// What the head of a registration says.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Ask {
+    /// The app.
+    pub app: String,
+    /// A full commit.
+    pub commit: String,
+    /// Name of `muster.yaml` for messages.
+    pub file: String,
+    /// `muster.yaml` at the commit.
+    pub manifest: String,
+    /// `repository@sha256:…`; empty: an archive follows.
+    pub image: String,
+    /// `linux/amd64`; empty: what the archive says.
+    pub platform: String,
+}
+
 /// What is registered, checked as far as its head goes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Head {
@@ -40,7 +57,8 @@ pub struct Head {
 ///
 /// # Errors
 /// A field is malformed, there is no such app, or the caller may not.
-pub async fn head(ctx: &Ctx, principal: &Principal, app: &str, commit: &str, file: &str, manifest: &str, image: &str, platform: &str) -> Result<Head> {
+pub async fn head(ctx: &Ctx, principal: &Principal, ask: &Ask) -> Result<Head> {
+    let Ask { app, commit, file, manifest, image, platform } = ask;
     let name = Name::new("app", app)?;
     authorize(principal, Action::Create, &Resource::app(&principal.project, &name))?;
     let commit = Commit::parse(commit)?;
@@ -49,7 +67,7 @@ pub async fn head(ctx: &Ctx, principal: &Principal, app: &str, commit: &str, fil
         let text = format!("muster.yaml is of the app {}, and the build is of {name}", definition.name);
         return Err(Error::new(Code::MANIFEST_APP, text));
     }
-    let image = match image {
+    let image = match image.as_str() {
         "" => None,
         given => {
             manifest::image_ref::parse_pinned(given).map_err(|why| {
@@ -59,7 +77,7 @@ pub async fn head(ctx: &Ctx, principal: &Principal, app: &str, commit: &str, fil
             Some(given.to_owned())
         }
     };
-    let platform = match platform {
+    let platform = match platform.as_str() {
         "" => None,
         given => {
             archive::check_platform(given)?;
@@ -67,7 +85,7 @@ pub async fn head(ctx: &Ctx, principal: &Principal, app: &str, commit: &str, fil
         }
     };
     ctx.store.read(|view| Box::pin(async move { resolve::app(view, principal, &name).await })).await?;
-    Ok(Head { definition, commit, manifest: manifest.to_owned(), image, platform })
+    Ok(Head { definition, commit, manifest: manifest.clone(), image, platform })
 }
 
 /// Registers a build whose image hosts pull.
@@ -89,7 +107,13 @@ pub async fn register_reference(app: &App, principal: &Principal, head: Head, ke
 ///
 /// # Errors
 /// It is no image's archive, or of another platform than the head says.
-pub async fn register_archive(app: &App, principal: &Principal, head: Head, upload: Upload, key: &str) -> Result<Named> {
+pub async fn register_archive(
+    app: &App,
+    principal: &Principal,
+    head: Head,
+    upload: Upload,
+    key: &str,
+) -> Result<Named> {
     let stored = upload.finish().await?;
     let read = match archive::read(&Source::Stored(&stored)).await {
         Ok(read) => read,
@@ -136,7 +160,14 @@ async fn keep(app: &App, principal: &Principal, stored: Stored) -> Result<()> {
 fn body(head: &Head, image: &Image) -> Digest {
     let mut bytes = Vec::new();
     let archive = image.archive.as_ref().map(Digest::hex).unwrap_or_default();
-    for part in [head.definition.name.as_str(), head.commit.as_str(), &head.manifest, image.reference.as_deref().unwrap_or_default(), archive, &image.platform] {
+    for part in [
+        head.definition.name.as_str(),
+        head.commit.as_str(),
+        &head.manifest,
+        image.reference.as_deref().unwrap_or_default(),
+        archive,
+        &image.platform,
+    ] {
         bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
         bytes.extend_from_slice(part.as_bytes());
     }

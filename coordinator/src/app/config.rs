@@ -34,7 +34,8 @@ fn check_key(key: &str) -> Result<()> {
         && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_');
     let shown = text::line(key, 80);
     if !good {
-        let text = format!("{shown:?} is not the name of a setting; use letters, digits and '_', not beginning with a digit");
+        let text =
+            format!("{shown:?} is not the name of a setting; use letters, digits and '_', not beginning with a digit");
         return Err(Error::new(Code::CONFIG_KEY, text));
     }
     if key.starts_with("MUSTER_") {
@@ -70,7 +71,14 @@ pub fn changes(before: &BTreeMap<String, String>, after: &BTreeMap<String, Strin
 ///
 /// # Errors
 /// A name or value is malformed, something to unset is not there, there is no such target, or the caller may not.
-pub async fn set(ctx: &Ctx, principal: &Principal, target: &str, set: &BTreeMap<String, String>, unset: &[String], key: Option<&Key>) -> Result<Revision> {
+pub async fn set(
+    ctx: &Ctx,
+    principal: &Principal,
+    target: &str,
+    set: &BTreeMap<String, String>,
+    unset: &[String],
+    key: Option<&Key>,
+) -> Result<Revision> {
     text::map_at_most("settings", set, MAX_KEYS, MAX_BYTES)?;
     for (name, value) in set {
         check_key(name)?;
@@ -126,11 +134,18 @@ pub async fn set(ctx: &Ctx, principal: &Principal, target: &str, set: &BTreeMap<
         .await
 }
 
-fn changed(before: &BTreeMap<String, String>, set: &BTreeMap<String, String>, unset: &[String]) -> Result<BTreeMap<String, String>> {
+fn changed(
+    before: &BTreeMap<String, String>,
+    set: &BTreeMap<String, String>,
+    unset: &[String],
+) -> Result<BTreeMap<String, String>> {
     let mut values = before.clone();
     for name in unset {
         if values.remove(name).is_none() {
-            return Err(Error::new(Code::CONFIG_UNKNOWN, format!("{name} is not set; `muster config list` shows what is")));
+            return Err(Error::new(
+                Code::CONFIG_UNKNOWN,
+                format!("{name} is not set; `muster config list` shows what is"),
+            ));
         }
     }
     values.extend(set.clone());

@@ -67,7 +67,9 @@ fn check(ask: &Up) -> Result<Checked<'_>> {
     let app = if ask.app.is_empty() { None } else { Some(Name::new("app", &ask.app)?) };
     let name = match (&ask.name[..], &app) {
         ("", Some(app)) => app.clone(),
-        ("", None) => return Err(Error::new(Code::FIELD, "an environment needs a name when its stack belongs to no app")),
+        ("", None) => {
+            return Err(Error::new(Code::FIELD, "an environment needs a name when its stack belongs to no app"));
+        }
         (given, _) => Name::new("environment", given)?,
     };
     text::one_line("file", &ask.file, 255)?;
@@ -152,7 +154,13 @@ async fn first(ctx: &Ctx, tx: &mut dyn Tx, principal: &Principal, checked: &Chec
     Ok(row)
 }
 
-async fn again(ctx: &Ctx, tx: &mut dyn Tx, principal: &Principal, checked: &Checked<'_>, mut row: EnvironmentRow) -> Result<EnvironmentRow> {
+async fn again(
+    ctx: &Ctx,
+    tx: &mut dyn Tx,
+    principal: &Principal,
+    checked: &Checked<'_>,
+    mut row: EnvironmentRow,
+) -> Result<EnvironmentRow> {
     let ask = checked.ask;
     if row.environment.run.is_some() {
         return Err(Error::new(Code::ENV_OF_RUN, format!("the environment {} belongs to a run", checked.name)));
@@ -161,7 +169,10 @@ async fn again(ctx: &Ctx, tx: &mut dyn Tx, principal: &Principal, checked: &Chec
     if let Some(host) = asked
         && host.host.id != row.environment.host
     {
-        let text = format!("your environment {} is on another host; `muster env down {}` first, or give another --name", checked.name, checked.name);
+        let text = format!(
+            "your environment {} is on another host; `muster env down {}` first, or give another --name",
+            checked.name, checked.name
+        );
         return Err(Error::new(Code::ENV_EXISTS, text));
     }
     let environment = &mut row.environment;
@@ -191,7 +202,14 @@ async fn again(ctx: &Ctx, tx: &mut dyn Tx, principal: &Principal, checked: &Chec
     Ok(row)
 }
 
-async fn event(ctx: &Ctx, tx: &mut dyn Tx, principal: &Principal, row: &EnvironmentRow, kind: &'static str, text: &str) -> Result<()> {
+async fn event(
+    ctx: &Ctx,
+    tx: &mut dyn Tx,
+    principal: &Principal,
+    row: &EnvironmentRow,
+    kind: &'static str,
+    text: &str,
+) -> Result<()> {
     Event::new(ledger::by(principal), kind, row.environment.id)
         .scope(row.environment.id)
         .text(format!("{} {text}", row.environment.name))
@@ -205,9 +223,13 @@ async fn named_host<V: View + ?Sized>(view: &mut V, principal: &Principal, ask: 
         ("", "") => return Ok(None),
         ("", host) | (host, "") => host,
         (grant, host) => {
-            let (grant, host) = (resolve::host(view, principal, grant).await?, resolve::host(view, principal, host).await?);
+            let (grant, host) =
+                (resolve::host(view, principal, grant).await?, resolve::host(view, principal, host).await?);
             if grant.host.id != host.host.id {
-                return Err(Error::new(Code::AMBIGUOUS, "--host names another host than the one whose folder is to be mounted"));
+                return Err(Error::new(
+                    Code::AMBIGUOUS,
+                    "--host names another host than the one whose folder is to be mounted",
+                ));
             }
             return Ok(Some(host));
         }
@@ -251,7 +273,10 @@ async fn choose(ctx: &Ctx, tx: &mut dyn Tx, principal: &Principal, checked: &Che
         }
     };
     let id = chosen.map_err(|nowhere| {
-        let text = format!("no host can take it: {nowhere}. An environment goes to a host labelled owner={} or role=dev, or to --host", principal.name);
+        let text = format!(
+            "no host can take it: {nowhere}. An environment goes to a host labelled owner={} or role=dev, or to --host",
+            principal.name
+        );
         Error::new(Code::ENV_NO_HOST, text)
     })?;
     hosts.into_iter().find(|row| row.host.id == id).ok_or_else(|| Error::internal("placement chose no host"))
@@ -346,14 +371,20 @@ pub async fn for_logs(app: &App, principal: &Principal, given: &str) -> Result<E
 }
 
 async fn plain_view<V: View + ?Sized>(ctx: &Ctx, view: &mut V, row: EnvironmentRow) -> Result<EnvironmentView> {
-    let owner = view.principal_get(row.environment.owner).await?.map(|owner| owner.name.to_string()).unwrap_or_default();
+    let owner =
+        view.principal_get(row.environment.owner).await?.map(|owner| owner.name.to_string()).unwrap_or_default();
     let host = view.host_get(row.environment.host).await?;
     let unknown = host.as_ref().is_none_or(|host| ctx.liveness(host) == Liveness::Unreachable);
     let host = host.map_or_else(|| row.environment.host.to_string(), |host| host.host.name.to_string());
     Ok(EnvironmentView { unknown: unknown && row.gone_at.is_none(), row, owner, host, variables: BTreeMap::new() })
 }
 
-async fn view_of<V: View + ?Sized>(app: &App, view: &mut V, principal: &Principal, row: EnvironmentRow) -> Result<EnvironmentView> {
+async fn view_of<V: View + ?Sized>(
+    app: &App,
+    view: &mut V,
+    principal: &Principal,
+    row: EnvironmentRow,
+) -> Result<EnvironmentView> {
     authorize(principal, Action::Read, &resource(&row))?;
     let permit = authorize(principal, Action::ReadSecret, &resource(&row));
     let mut plain = plain_view(app, view, row).await?;

@@ -21,7 +21,9 @@ pub fn filter(principal: &Principal, after: u64, since: i64, scope: &str, limit:
     // A caller whose token holds for one app or target sees that one's events.
     let scope = match &principal.grant.scope {
         Scope::Project => asked,
-        Scope::App(app) => asked.filter(|asked| asked == app.as_str() || asked.starts_with(&format!("{app}/"))).or_else(|| Some(app.to_string())),
+        Scope::App(app) => asked
+            .filter(|asked| asked == app.as_str() || asked.starts_with(&format!("{app}/")))
+            .or_else(|| Some(app.to_string())),
         Scope::Target(target) => Some(target.to_string()),
     };
     Ok(EventFilter {

@@ -95,7 +95,13 @@ pub async fn show(ctx: &Ctx, principal: &Principal, given: &str) -> Result<HostV
 ///
 /// # Errors
 /// A label is malformed, there is no such host, or the caller is no admin.
-pub async fn label(ctx: &Ctx, principal: &Principal, given: &str, set: &BTreeMap<String, String>, unset: &[String]) -> Result<HostView> {
+pub async fn label(
+    ctx: &Ctx,
+    principal: &Principal,
+    given: &str,
+    set: &BTreeMap<String, String>,
+    unset: &[String],
+) -> Result<HostView> {
     let set = join_tokens::labels(set)?;
     if set.is_empty() && unset.is_empty() {
         return Err(Error::new(Code::LABELS, "no label to set and none to unset"));

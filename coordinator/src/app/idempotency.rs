@@ -61,7 +61,13 @@ pub async fn created<V: View + ?Sized>(tx: &mut V, principal: &Principal, key: O
 ///
 /// # Errors
 /// What the store says.
-pub async fn note(ctx: &Ctx, tx: &mut dyn Tx, principal: &Principal, key: Option<&Key>, created: impl ToString) -> Result<()> {
+pub async fn note(
+    ctx: &Ctx,
+    tx: &mut dyn Tx,
+    principal: &Principal,
+    key: Option<&Key>,
+    created: impl ToString,
+) -> Result<()> {
     let Some(key) = key else { return Ok(()) };
     let row = IdempotencyRow {
         project: principal.project.clone(),

@@ -32,7 +32,8 @@ pub struct Joined {
 }
 
 fn invalid() -> Error {
-    let text = "the join-token is wrong, was used, or has expired; ask an admin for another: `muster join-token create`";
+    let text =
+        "the join-token is wrong, was used, or has expired; ask an admin for another: `muster join-token create`";
     Error::new(Code::JOIN_TOKEN_INVALID, text)
 }
 
@@ -42,8 +43,7 @@ fn invalid() -> Error {
 /// # Errors
 /// `E_JOIN_TOKEN_INVALID` for every kind of bad token, with the exact cause in the ledger; `E_CSR`.
 pub async fn join(app: &App, text: &str, csr: &[u8], facts: Facts, from: &str) -> Result<Joined> {
-    let attempt = app
-        .store
+    app.store
         .write(|tx| {
             Box::pin(async move {
                 match admit(app, tx, text, csr, facts).await {
@@ -60,8 +60,7 @@ pub async fn join(app: &App, text: &str, csr: &[u8], facts: Facts, from: &str) -
                 }
             })
         })
-        .await?;
-    attempt
+        .await?
 }
 
 enum Refused {
@@ -161,8 +160,7 @@ pub async fn renew(app: &App, peer: Option<&Peer>, csr: &[u8]) -> Result<Joined>
         Some(PeerCertificate::Valid(presented) | PeerCertificate::Expired(presented)) => presented.clone(),
         None | Some(PeerCertificate::None) => return Err(refused()),
     };
-    let attempt = app
-        .store
+    app.store
         .write(|tx| {
             Box::pin(async move {
                 match renewed(app, tx, &presented, csr).await {
@@ -178,8 +176,7 @@ pub async fn renew(app: &App, peer: Option<&Peer>, csr: &[u8]) -> Result<Joined>
                 }
             })
         })
-        .await?;
-    attempt
+        .await?
 }
 
 fn refused() -> Error {

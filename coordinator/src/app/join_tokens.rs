@@ -72,7 +72,9 @@ pub async fn create(
                     return get(tx, principal, &made).await;
                 }
                 if tx.host_by_name(&principal.project, &host).await?.is_some() {
-                    let text = format!("there is a host {host} already; `muster host remove {host}` first, or take another name");
+                    let text = format!(
+                        "there is a host {host} already; `muster host remove {host}` first, or take another name"
+                    );
                     return Err(Error::new(Code::HOST_EXISTS, text));
                 }
                 let id = JoinTokenId::new(app.ids.uuid());
@@ -105,7 +107,10 @@ pub async fn create(
 async fn get<V: View + ?Sized>(view: &mut V, principal: &Principal, given: &str) -> Result<Named> {
     let id: JoinTokenId = given.parse()?;
     let token = view.join_token_get(id).await?.filter(|row| row.project == principal.project).ok_or_else(|| {
-        Error::new(Code::JOIN_TOKEN_NOT_FOUND, format!("there is no join-token {id}; `muster join-token list` shows all"))
+        Error::new(
+            Code::JOIN_TOKEN_NOT_FOUND,
+            format!("there is no join-token {id}; `muster join-token list` shows all"),
+        )
     })?;
     named(view, token).await
 }
@@ -152,7 +157,10 @@ pub async fn revoke(ctx: &Ctx, principal: &Principal, id: &str) -> Result<()> {
                 authorize(principal, Action::Administer, &Resource::project(&principal.project))?;
                 let named = get(tx, principal, id).await?;
                 if !tx.join_token_revoke(named.token.id, ctx.now()).await? {
-                    return Err(Error::new(Code::JOIN_TOKEN_SPENT, format!("join-token {id} was used or revoked before")));
+                    return Err(Error::new(
+                        Code::JOIN_TOKEN_SPENT,
+                        format!("join-token {id} was used or revoked before"),
+                    ));
                 }
                 Event::new(ledger::by(principal), "join-token.revoked", named.token.id)
                     .text(format!("for host {}", named.token.host))

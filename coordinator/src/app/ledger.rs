@@ -23,7 +23,14 @@ impl Event {
     /// `kind` is dotted, noun first; `id` is the subject's id or name.
     pub fn new(actor: Actor, kind: &'static str, id: impl ToString) -> Self {
         let noun = kind.split('.').next().unwrap_or(kind);
-        Self { actor, kind, subject: (noun, id.to_string()), scope: String::new(), text: String::new(), reason: String::new() }
+        Self {
+            actor,
+            kind,
+            subject: (noun, id.to_string()),
+            scope: String::new(),
+            text: String::new(),
+            reason: String::new(),
+        }
     }
 
     /// The target, app or environment it belongs to.

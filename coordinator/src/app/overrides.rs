@@ -25,10 +25,16 @@ fn one(policy: &mut Policy, key: &str, value: &str) -> Result<()> {
         Error::new(Code::OVERRIDE, format!("{given:?}: {why}"))
     };
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b" %,.[]_-".contains(&b);
-    if key.len() > 64 || !key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') || value.len() > 200 || !value.bytes().all(allowed) {
+    if key.len() > 64
+        || !key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+        || value.len() > 200
+        || !value.bytes().all(allowed)
+    {
         return Err(bad("write KEY=VALUE as in muster.yaml's rollout"));
     }
-    let yaml = format!("app: x\nprocesses: {{ p: {{}} }}\ntargets: {{ t: {{ members: a=b, rollout: {{ {key}: {value} }} }} }}\n");
+    let yaml = format!(
+        "app: x\nprocesses: {{ p: {{}} }}\ntargets: {{ t: {{ members: a=b, rollout: {{ {key}: {value} }} }} }}\n"
+    );
     let app = manifest::app::read("override", &yaml).map_err(|problems| {
         let first = problems.first().map(|problem| problem.message.clone()).unwrap_or_default();
         bad(&first)
@@ -85,7 +91,14 @@ mod tests {
 
     #[test]
     fn what_is_not_an_override_is_refused() {
-        for (key, value) in [("min_healty_time", "3s"), ("max_fail", "many"), ("canary", "1 } } }, x: {"), ("a: b", "c"), ("waves", "\n"), ("max_parallel", "0")] {
+        for (key, value) in [
+            ("min_healty_time", "3s"),
+            ("max_fail", "many"),
+            ("canary", "1 } } }, x: {"),
+            ("a: b", "c"),
+            ("waves", "\n"),
+            ("max_parallel", "0"),
+        ] {
             assert_eq!(with(&[(key, value)]).unwrap_err().reason(), "E_OVERRIDE", "{key}={value}");
         }
     }

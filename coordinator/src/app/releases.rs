@@ -71,7 +71,12 @@ fn digest(release: &Release) -> Digest {
     crate::ca::digest(&transport::pin::sha256(&message.encode_to_vec()))
 }
 
-async fn views<V: View + ?Sized>(view: &mut V, project: &str, target: &TargetRef, rows: Vec<ReleaseRow>) -> Result<Vec<ReleaseView>> {
+async fn views<V: View + ?Sized>(
+    view: &mut V,
+    project: &str,
+    target: &TargetRef,
+    rows: Vec<ReleaseRow>,
+) -> Result<Vec<ReleaseView>> {
     let mut running: BTreeMap<ReleaseId, Vec<Name>> = BTreeMap::new();
     for member in view.member_list(project, target).await? {
         let Some(current) = member.report.and_then(|report| report.current) else { continue };
@@ -124,7 +129,12 @@ pub async fn show(ctx: &Ctx, principal: &Principal, target: &str, number: u64) -
 ///
 /// # Errors
 /// There is none.
-pub async fn by_number<V: View + ?Sized>(view: &mut V, principal: &Principal, target: &TargetRef, number: u64) -> Result<ReleaseRow> {
+pub async fn by_number<V: View + ?Sized>(
+    view: &mut V,
+    principal: &Principal,
+    target: &TargetRef,
+    number: u64,
+) -> Result<ReleaseRow> {
     view.release_by_number(&principal.project, target, number).await?.ok_or_else(|| {
         let text = format!("{target} has no release {number}; `muster release list {target}` shows what it has");
         Error::new(Code::RELEASE_NOT_FOUND, text)

@@ -37,36 +37,44 @@ pub struct Hello {
 
 /// Takes in a Hello, in one write: facts, and what the host no longer knows.
 ///
+/// Answers why nothing may be ordered: the agent follows somebody newer, or has heard of commits that this store does
+/// not have. Nothing else is taken in then.
+///
 /// # Errors
-/// `E_STALE_COORDINATOR`: the agent follows somebody newer, or has heard of commits that this store does not have.
-pub async fn hello(ctx: &Ctx, agent: &Agent, hello: Hello) -> Result<()> {
+/// What the store says.
+pub async fn hello(ctx: &Ctx, agent: &Agent, hello: Hello) -> Result<Option<Stale>> {
     let own = ctx.store.fence();
-    let stale = ctx
-        .store
+    ctx.store
         .write(|tx| {
             Box::pin(async move {
                 let ours = tx.event_seq().await?;
-                if let Some(why) = why_stale(hello::standing(own, ours, hello.fenced)) {
+                if let Some(stale) = why_stale(hello::standing(own, ours, hello.fenced)) {
                     Event::new(ledger::host(&agent.name), "host.refused_coordinator", agent.id)
                         .reason(Code::STALE_COORDINATOR.code)
-                        .text(&why)
+                        .text(&stale.why)
                         .append(ctx, tx, &agent.project)
                         .await?;
-                    return Ok(Some(why));
+                    return Ok(Some(stale));
                 }
                 take_in(ctx, tx, agent, hello).await?;
                 Ok::<_, Error>(None)
             })
         })
-        .await?;
-    match stale {
-        None => Ok(()),
-        Some(why) => Err(Error::new(Code::STALE_COORDINATOR, why)),
-    }
+        .await
 }
 
-fn why_stale(standing: Standing) -> Option<String> {
-    Some(match standing {
+/// Why this coordinator may order nothing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stale {
+    /// For people.
+    pub why: String,
+    /// Not only to this host: the agent has heard from this very cluster what this store does not know.
+    pub everywhere: bool,
+}
+
+fn why_stale(standing: Standing) -> Option<Stale> {
+    let everywhere = matches!(standing, Standing::Replaced { .. } | Standing::Stale { .. });
+    let why = match standing {
         Standing::Current => return None,
         Standing::Replaced { epoch } => format!("a newer coordinator (epoch {epoch}) gives orders; this one must stop"),
         Standing::Stale { theirs, ours } => format!(
@@ -75,7 +83,8 @@ fn why_stale(standing: Standing) -> Option<String> {
         Standing::OtherIncarnation { theirs, ours } => {
             format!("the host follows incarnation {theirs} of another store, this is {ours}; nothing is ordered")
         }
-    })
+    };
+    Some(Stale { why, everywhere })
 }
 
 async fn take_in(ctx: &Ctx, tx: &mut dyn Tx, agent: &Agent, hello: Hello) -> Result<()> {
@@ -126,7 +135,13 @@ fn bounded(facts: Facts) -> Facts {
     }
 }
 
-async fn liveness_event(ctx: &Ctx, tx: &mut dyn Tx, project: &str, host: &domain::host::Host, before: Liveness) -> Result<()> {
+async fn liveness_event(
+    ctx: &Ctx,
+    tx: &mut dyn Tx,
+    project: &str,
+    host: &domain::host::Host,
+    before: Liveness,
+) -> Result<()> {
     let event = match (before, host.liveness) {
         (_, Liveness::Unreachable) => Event::new(domain::event::Actor::Coordinator, "host.unreachable", host.id)
             .reason("E_HOST_UNREACHABLE")
@@ -299,7 +314,12 @@ async fn observe(
     Ok(())
 }
 
-async fn seal(app: &App, tx: &mut dyn Tx, row: &EnvironmentRow, variables: &BTreeMap<String, BTreeMap<String, String>>) -> Result<()> {
+async fn seal(
+    app: &App,
+    tx: &mut dyn Tx,
+    row: &EnvironmentRow,
+    variables: &BTreeMap<String, BTreeMap<String, String>>,
+) -> Result<()> {
     let id = row.environment.id.to_string();
     let plain = serde_json::to_vec(variables).map_err(Error::internal)?;
     if let Some(held) = tx.secret_get(SECRET, &id).await?

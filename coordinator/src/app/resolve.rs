@@ -132,7 +132,10 @@ pub async fn rollout<V: View + ?Sized>(view: &mut V, principal: &Principal, give
     let mut fitting = rows.into_iter().filter(|row| row.plan.rollout.uuid().simple().to_string().ends_with(&end));
     let first = fitting.next().ok_or_else(missing)?;
     if fitting.next().is_some() {
-        return Err(Error::new(Code::AMBIGUOUS, format!("several rollouts end in {}; write more of the id", shown(given))));
+        return Err(Error::new(
+            Code::AMBIGUOUS,
+            format!("several rollouts end in {}; write more of the id", shown(given)),
+        ));
     }
     Ok(first)
 }

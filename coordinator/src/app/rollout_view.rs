@@ -56,7 +56,8 @@ pub async fn of<V: View + ?Sized>(ctx: &Ctx, view: &mut V, row: RolloutRow) -> R
             numbers.insert(id, release.release.number);
         }
     }
-    let commit = view.release_get(row.plan.release).await?.map(|row| row.release.commit.to_string()).unwrap_or_default();
+    let commit =
+        view.release_get(row.plan.release).await?.map(|row| row.release.commit.to_string()).unwrap_or_default();
     let lock = view.lock_get(&row.project, &row.plan.target).await?.filter(|lock| lock.lock.until > ctx.now());
     let waiting = look(ctx, view, &row).await?.waiting.to_string();
     let from = row.from.and_then(|id| numbers.get(&id).copied());
@@ -112,13 +113,20 @@ async fn target_view<V: View + ?Sized>(ctx: &Ctx, view: &mut V, row: &RolloutRow
     Ok(TargetView { before, locked, newer_started })
 }
 
-async fn newer_started<V: View + ?Sized>(view: &mut V, project: &str, target: &TargetRef, row: &RolloutRow) -> Result<bool> {
+async fn newer_started<V: View + ?Sized>(
+    view: &mut V,
+    project: &str,
+    target: &TargetRef,
+    row: &RolloutRow,
+) -> Result<bool> {
     for newer in view.rollout_list(project, Some(target), 100).await? {
         if newer.plan.rollout == row.plan.rollout {
             return Ok(false);
         }
         let state = newer.progress.state;
-        let took = state.is_active() || state == RolloutState::Succeeded || newer.progress.steps.iter().any(|step| step.touched());
+        let took = state.is_active()
+            || state == RolloutState::Succeeded
+            || newer.progress.steps.iter().any(|step| step.touched());
         if took {
             return Ok(true);
         }

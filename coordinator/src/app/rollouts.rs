@@ -105,12 +105,20 @@ async fn hosts<V: View + ?Sized>(ctx: &Ctx, view: &mut V, project: &str) -> Resu
     Ok(rows.into_iter().map(|row| Host { liveness: ctx.liveness(&row), ..row.host }).collect())
 }
 
-async fn subject<V: View + ?Sized>(view: &mut V, principal: &Principal, target: &TargetRef, ask: &Start) -> Result<Build> {
+async fn subject<V: View + ?Sized>(
+    view: &mut V,
+    principal: &Principal,
+    target: &TargetRef,
+    ask: &Start,
+) -> Result<Build> {
     let app = &target.app;
     if !ask.build.is_empty() {
         let build = builds::by_id(view, principal, &ask.build).await?.row.build;
         if build.app != *app {
-            return Err(Error::new(Code::BUILD_NOT_FOUND, format!("the build {} is of {}, not of {app}", build.id, build.app)));
+            return Err(Error::new(
+                Code::BUILD_NOT_FOUND,
+                format!("the build {} is of {}, not of {app}", build.id, build.app),
+            ));
         }
         return Ok(build);
     }
@@ -168,7 +176,13 @@ pub fn differences(from: Option<&Release>, to: &Release) -> Vec<String> {
     let Some(from) = from else { return vec![format!("first release, at {}", to.commit.short())] };
     let mut all = Vec::new();
     if from.build != to.build {
-        all.push(format!("build {} -> {} (commit {} -> {})", from.build.short(), to.build.short(), from.commit.short(), to.commit.short()));
+        all.push(format!(
+            "build {} -> {} (commit {} -> {})",
+            from.build.short(),
+            to.build.short(),
+            from.commit.short(),
+            to.commit.short()
+        ));
     }
     all.extend(config::changes(&from.config, &to.config).into_iter().map(|change| format!("config: {change}")));
     if from.expose != to.expose {
@@ -241,13 +255,21 @@ async fn insert(
     unlocked: bool,
 ) -> Result<RolloutRow> {
     if prepared.new_release {
-        let row = ReleaseRow { project: principal.project.clone(), principal: principal.id, release: prepared.release.clone() };
+        let row = ReleaseRow {
+            project: principal.project.clone(),
+            principal: principal.id,
+            release: prepared.release.clone(),
+        };
         tx.release_insert(&row).await?;
-        Event::new(ledger::by(principal), "release.created", format!("{} {}", prepared.target, prepared.release.number))
-            .scope(&prepared.target)
-            .text(format!("build {} at {}", prepared.release.build.short(), prepared.release.commit.short()))
-            .append(ctx, tx, &principal.project)
-            .await?;
+        Event::new(
+            ledger::by(principal),
+            "release.created",
+            format!("{} {}", prepared.target, prepared.release.number),
+        )
+        .scope(&prepared.target)
+        .text(format!("build {} at {}", prepared.release.build.short(), prepared.release.commit.short()))
+        .append(ctx, tx, &principal.project)
+        .await?;
     }
     let progress = Progress::queued(plan.members.len());
     let row = RolloutRow {
@@ -323,7 +345,14 @@ pub async fn change(ctx: &Ctx, principal: &Principal, given: &str, asked: Ask, r
     Ok(view)
 }
 
-async fn asked_of(ctx: &Ctx, tx: &mut dyn Tx, principal: &Principal, mut row: RolloutRow, asked: Ask, reason: &str) -> Result<RolloutRow> {
+async fn asked_of(
+    ctx: &Ctx,
+    tx: &mut dyn Tx,
+    principal: &Principal,
+    mut row: RolloutRow,
+    asked: Ask,
+    reason: &str,
+) -> Result<RolloutRow> {
     let by = if reason.is_empty() { principal.name.to_string() } else { format!("{}: {reason}", principal.name) };
     let mut next = row.progress.clone();
     let done = match asked {
@@ -353,7 +382,13 @@ fn refused(error: AskError) -> Error {
 ///
 /// # Errors
 /// There is no such rollout, nothing was before it, preflight refuses, or the caller may not.
-pub async fn revert(ctx: &Ctx, principal: &Principal, given: &str, reason: &str, key: Option<&Key>) -> Result<RolloutView> {
+pub async fn revert(
+    ctx: &Ctx,
+    principal: &Principal,
+    given: &str,
+    reason: &str,
+    key: Option<&Key>,
+) -> Result<RolloutView> {
     text::one_line("reason", reason, 500)?;
     let view = ctx
         .store

@@ -92,12 +92,22 @@ pub async fn start(ctx: &Ctx, principal: &Principal, ask: &Start, key: Option<&K
     Ok(view)
 }
 
-async fn new_run(ctx: &Ctx, tx: &mut dyn Tx, principal: &Principal, ask: &Start, app: &Name, tests: &Name) -> Result<Run> {
+async fn new_run(
+    ctx: &Ctx,
+    tx: &mut dyn Tx,
+    principal: &Principal,
+    ask: &Start,
+    app: &Name,
+    tests: &Name,
+) -> Result<Run> {
     let row = resolve::app(tx, principal, app).await?;
     if !row.app.tests.contains_key(tests) {
         let known: Vec<&str> = row.app.tests.keys().map(Name::as_str).collect();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        return Err(Error::new(Code::TESTS_NOT_FOUND, format!("{app} has no tests {tests}; its muster.yaml has {known}")));
+        return Err(Error::new(
+            Code::TESTS_NOT_FOUND,
+            format!("{app} has no tests {tests}; its muster.yaml has {known}"),
+        ));
     }
     if row.repository.is_empty() {
         let text = format!("{app} has no repository to fetch commits from; `muster app apply --repository URL`");
@@ -108,7 +118,10 @@ async fn new_run(ctx: &Ctx, tx: &mut dyn Tx, principal: &Principal, ask: &Start,
     } else {
         let build = builds::by_id(tx, principal, &ask.build).await?.row.build;
         if build.app != *app {
-            return Err(Error::new(Code::BUILD_NOT_FOUND, format!("the build {} is of {}, not of {app}", build.id, build.app)));
+            return Err(Error::new(
+                Code::BUILD_NOT_FOUND,
+                format!("the build {} is of {}, not of {app}", build.id, build.app),
+            ));
         }
         (Subject::Build(build.id), build.commit, build.manifest)
     };
@@ -156,7 +169,10 @@ async fn view_of<V: View + ?Sized>(ctx: &Ctx, view: &mut V, row: RunRow) -> Resu
     let waiting = match (&host, row.run.state) {
         (_, RunState::Finished) => String::new(),
         (Some(host), _) if ctx.liveness(host) == Liveness::Unreachable => {
-            format!("{} has not been heard from; what it runs goes on, and its outcome is told when it is back", host.host.name)
+            format!(
+                "{} has not been heard from; what it runs goes on, and its outcome is told when it is back",
+                host.host.name
+            )
         }
         _ => row.detail.clone(),
     };
@@ -245,7 +261,14 @@ pub async fn cancel(ctx: &Ctx, principal: &Principal, given: &str) -> Result<Run
 }
 
 /// Ends a run by the coordinator's own knowledge; the caller stores the row.
-async fn finish(ctx: &Ctx, tx: &mut dyn Tx, row: &mut RunRow, verdict: Verdict, reason: &str, text: &str) -> Result<()> {
+async fn finish(
+    ctx: &Ctx,
+    tx: &mut dyn Tx,
+    row: &mut RunRow,
+    verdict: Verdict,
+    reason: &str,
+    text: &str,
+) -> Result<()> {
     row.run.state = RunState::Finished;
     row.run.verdict = Some(verdict);
     row.run.reason = Some((reason.to_owned(), text.to_owned()));

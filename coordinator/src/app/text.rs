@@ -27,7 +27,10 @@ pub fn at_most(what: &str, text: &str, bytes: usize) -> Result<()> {
 /// `E_TOO_LARGE`.
 pub fn map_at_most(what: &str, map: &BTreeMap<String, String>, entries: usize, bytes: usize) -> Result<()> {
     if map.len() > entries {
-        return Err(Error::new(Code::TOO_LARGE, format!("{what} has {} entries, at most {entries} are allowed", map.len())));
+        return Err(Error::new(
+            Code::TOO_LARGE,
+            format!("{what} has {} entries, at most {entries} are allowed", map.len()),
+        ));
     }
     let total: usize = map.iter().map(|(key, value)| key.len() + value.len()).sum();
     if total > bytes {

@@ -35,15 +35,12 @@ impl Denials {
         if !self.admit(app.now()) {
             return;
         }
-        let actor = denial.who.as_ref().map_or(Actor::Coordinator, ledger::by);
+        let actor = denial.who.as_deref().map_or(Actor::Coordinator, ledger::by);
         let project = denial.who.as_ref().map_or(PROJECT, |who| &who.project).to_owned();
         let event = Event::new(actor, "auth.denied", method)
             .reason(denial.error.reason())
             .text(format!("{} (from {from})", denial.cause));
-        let written = app
-            .store
-            .write(|tx| Box::pin(async move { event.append(app, tx, &project).await }))
-            .await;
+        let written = app.store.write(|tx| Box::pin(async move { event.append(app, tx, &project).await })).await;
         if let Err(error) = written {
             tracing::error!(%error, "a denial could not be written to the ledger");
         }

@@ -6,12 +6,15 @@ use std::task::{Context, Poll};
 use futures::future::BoxFuture;
 use http::{Request, Response, header};
 use tonic::body::Body;
+use tonic::{Code, Status};
 use tower::{Layer, Service};
 use transport::Peer;
 
 use super::denials::Denials;
 use super::rules::Rules;
+use super::{Caller, Denial};
 use crate::app::App;
+use crate::error::{self, Error};
 use crate::grpc::error::status;
 
 /// Makes [`Authenticate`] services.
@@ -75,15 +78,36 @@ where
                 Ok(caller) => {
                     // Nothing behind this layer sees a token.
                     request.headers_mut().remove(header::AUTHORIZATION);
-                    request.extensions_mut().insert(caller);
-                    inner.call(request).await
+                    request.extensions_mut().insert(caller.clone());
+                    let response = inner.call(request).await?;
+                    if let Some(denial) = denied_inside(&response, caller) {
+                        denials.record(&app, &method, &from(peer.as_ref()), &denial).await;
+                    }
+                    Ok(response)
                 }
                 Err(denial) => {
-                    let from = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.address.to_string());
-                    denials.record(&app, &method, &from, &denial).await;
+                    denials.record(&app, &method, &from(peer.as_ref()), &denial).await;
                     Ok(status(denial.error).into_http())
                 }
             }
         })
     }
+}
+
+fn from(peer: Option<&Peer>) -> String {
+    peer.map_or_else(|| "unknown".to_owned(), |peer| peer.address.to_string())
+}
+
+/// What a handler denied after loading: scope and owner are decided there.
+fn denied_inside(response: &Response<Body>, caller: Caller) -> Option<Denial> {
+    let status = Status::from_header_map(response.headers())?;
+    if status.code() != Code::PermissionDenied {
+        return None;
+    }
+    let who = match caller {
+        Caller::Principal(principal) => Some(Box::new(principal)),
+        Caller::Host(_) | Caller::Anybody => None,
+    };
+    let cause = status.message().to_owned();
+    Some(Denial { error: Error::new(error::Code::PERMISSION_DENIED, cause.clone()), cause, who })
 }

@@ -44,7 +44,8 @@ impl Rules {
         }
         let open = ["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/List", "/grpc.health.v1.Health/Watch"];
         rules.extend(open.map(|path| (path.to_owned(), Access::Open)));
-        let reflection = ["v1", "v1alpha"].map(|v| format!("/grpc.reflection.{v}.ServerReflection/ServerReflectionInfo"));
+        let reflection =
+            ["v1", "v1alpha"].map(|v| format!("/grpc.reflection.{v}.ServerReflection/ServerReflectionInfo"));
         rules.extend(reflection.map(|path| (path, Access::Role(Role::Viewer))));
         Ok(Self(rules))
     }

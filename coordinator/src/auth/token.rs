@@ -99,7 +99,14 @@ mod tests {
     #[test]
     fn malformed_tokens_are_refused() {
         let id = "0".repeat(32);
-        for text in ["", "mt_", "mt_x_y", &format!("mt_{id}_short"), &format!("jt_{id}_{}", "a".repeat(43)), &format!("mt_{id}_{}", "é".repeat(43))] {
+        for text in [
+            "",
+            "mt_",
+            "mt_x_y",
+            &format!("mt_{id}_short"),
+            &format!("jt_{id}_{}", "a".repeat(43)),
+            &format!("mt_{id}_{}", "é".repeat(43)),
+        ] {
             assert_eq!(ApiToken::parse(text), None, "{text}");
         }
     }

@@ -63,7 +63,10 @@ impl Agents for Api {
         Ok(Response::new(joined(self, made)))
     }
 
-    async fn session(&self, request: Request<Streaming<v1::AgentMessage>>) -> Result<Response<Self::SessionStream>, Status> {
+    async fn session(
+        &self,
+        request: Request<Streaming<v1::AgentMessage>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
         let agent = agent(&request)?;
         let outgoing = session::begin(self.shared(), agent, request.into_inner());
         Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
@@ -150,7 +153,12 @@ struct Log {
     closed: bool,
 }
 
-async fn take_logs(api: &Api, agent: &Agent, mut incoming: Streaming<v1::AgentLog>, acks: &mpsc::Sender<v1::AgentLogAck>) -> Checked<()> {
+async fn take_logs(
+    api: &Api,
+    agent: &Agent,
+    mut incoming: Streaming<v1::AgentLog>,
+    acks: &mpsc::Sender<v1::AgentLogAck>,
+) -> Checked<()> {
     let mut logs = Logs::new();
     let mut tick = tokio::time::interval(FLUSH);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -248,7 +256,13 @@ async fn flush_all(
     Ok(())
 }
 
-async fn flush(api: &Api, agent: &Agent, key: &str, log: &mut Log, acks: &mpsc::Sender<v1::AgentLogAck>) -> Checked<()> {
+async fn flush(
+    api: &Api,
+    agent: &Agent,
+    key: &str,
+    log: &mut Log,
+    acks: &mpsc::Sender<v1::AgentLogAck>,
+) -> Checked<()> {
     if !log.waiting.is_empty() {
         let piece = log.waiting.split().freeze();
         log.stored = logs::append(&api.app, agent, log.run, log.stored, piece).await?;

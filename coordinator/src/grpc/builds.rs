@@ -16,7 +16,8 @@ use crate::error::{Code, Error, Result as Checked};
 
 fn message(named: Named) -> v1::Build {
     let build = named.row.build;
-    let hex = |digest: Option<domain::release::Digest>| digest.map(|digest| digest.hex().to_owned()).unwrap_or_default();
+    let hex =
+        |digest: Option<domain::release::Digest>| digest.map(|digest| digest.hex().to_owned()).unwrap_or_default();
     v1::Build {
         id: build.id.to_string(),
         app: build.app.to_string(),
@@ -32,23 +33,35 @@ fn message(named: Named) -> v1::Build {
 }
 
 impl Api {
-    async fn register_stream(&self, principal: &Principal, mut stream: Streaming<v1::RegisterBuildRequest>) -> Result<Named, Status> {
+    async fn register_stream(
+        &self,
+        principal: &Principal,
+        mut stream: Streaming<v1::RegisterBuildRequest>,
+    ) -> Result<Named, Status> {
         let wrong = |text: &str| status(Error::new(Code::STREAM, text));
         let Some(v1::RegisterBuildRequest { part: Some(Part::Head(ask)) }) = stream.message().await? else {
             return Err(wrong("the first message of a registration must be its head"));
         };
-        let head = builds::head(&self.app, principal, &ask.app, &ask.commit, &ask.file, &ask.manifest, &ask.image, &ask.platform);
-        let head = head.await.map_err(status)?;
+        let key = ask.idempotency_key;
+        let (app, commit, file) = (ask.app, ask.commit, ask.file);
+        let ask = builds::Ask { app, commit, file, manifest: ask.manifest, image: ask.image, platform: ask.platform };
+        let head = builds::head(&self.app, principal, &ask).await.map_err(status)?;
         if head.image.is_some() {
             if stream.message().await?.is_some() {
                 return Err(wrong("a registration with an image takes no archive"));
             }
-            return builds::register_reference(&self.app, principal, head, &ask.idempotency_key).await.map_err(status);
+            return builds::register_reference(&self.app, principal, head, &key).await.map_err(status);
         }
-        self.register_archive(principal, head, &ask.idempotency_key, stream).await
+        self.register_archive(principal, head, &key, stream).await
     }
 
-    async fn register_archive(&self, principal: &Principal, head: Head, key: &str, mut stream: Streaming<v1::RegisterBuildRequest>) -> Result<Named, Status> {
+    async fn register_archive(
+        &self,
+        principal: &Principal,
+        head: Head,
+        key: &str,
+        mut stream: Streaming<v1::RegisterBuildRequest>,
+    ) -> Result<Named, Status> {
         let mut upload = self.app.artifacts.upload(self.app.max_archive_bytes).await.map_err(status)?;
         loop {
             let piece: Checked<Option<Bytes>> = match stream.message().await {
@@ -76,7 +89,10 @@ impl Api {
 
 #[tonic::async_trait]
 impl Builds for Api {
-    async fn register(&self, request: Request<Streaming<v1::RegisterBuildRequest>>) -> Result<Response<v1::Build>, Status> {
+    async fn register(
+        &self,
+        request: Request<Streaming<v1::RegisterBuildRequest>>,
+    ) -> Result<Response<v1::Build>, Status> {
         let principal = principal(&request)?;
         let named = self.register_stream(&principal, request.into_inner()).await?;
         Ok(Response::new(message(named)))
@@ -108,7 +124,10 @@ fn release(view: ReleaseView) -> v1::Release {
 
 #[tonic::async_trait]
 impl Releases for Api {
-    async fn list(&self, request: Request<v1::ListReleasesRequest>) -> Result<Response<v1::ListReleasesResponse>, Status> {
+    async fn list(
+        &self,
+        request: Request<v1::ListReleasesRequest>,
+    ) -> Result<Response<v1::ListReleasesResponse>, Status> {
         let principal = principal(&request)?;
         let all = releases::list(&self.app, &principal, &request.get_ref().target).await.map_err(status)?;
         Ok(Response::new(v1::ListReleasesResponse { releases: all.into_iter().map(release).collect() }))

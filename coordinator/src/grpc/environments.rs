@@ -103,7 +103,10 @@ impl Environments for Api {
         Ok(Response::new(message(&view)))
     }
 
-    async fn watch(&self, request: Request<v1::WatchEnvironmentRequest>) -> Result<Response<Self::WatchStream>, Status> {
+    async fn watch(
+        &self,
+        request: Request<v1::WatchEnvironmentRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
         let principal = principal(&request)?;
         let ask = request.into_inner();
         // Found once by what was written; a name can stand for another one later.
@@ -152,6 +155,10 @@ impl Environments for Api {
                 };
                 let Some(next) = next else { return };
                 let end = next.as_ref().map_or(true, |chunk| chunk.end);
+                if next.as_ref().is_ok_and(|chunk| chunk.data.is_empty() && chunk.dropped == 0 && !chunk.end) {
+                    // Only says from where the agent begins.
+                    continue;
+                }
                 if sender.send(next.map_err(status)).await.is_err() || end {
                     return;
                 }

@@ -94,10 +94,10 @@ fn message(view: &RolloutView) -> v1::Rollout {
         None => (String::new(), String::new()),
         Some(reason) => (reason.code.code().to_owned(), reason.text.clone()),
     };
-    let lock = view.lock.as_ref().map(|row| v1::TargetLockInfo {
-        reason: row.lock.reason.clone(),
-        expires_at: row.lock.until.0,
-    });
+    let lock = view
+        .lock
+        .as_ref()
+        .map(|row| v1::TargetLockInfo { reason: row.lock.reason.clone(), expires_at: row.lock.until.0 });
     v1::Rollout {
         id: plan.rollout.to_string(),
         target: plan.target.to_string(),
@@ -138,7 +138,10 @@ fn planned(planned: &Planned) -> v1::PlanRolloutResponse {
         problems.push(v1::Reason { code: error.code().to_owned(), text: error.to_string() });
     }
     if let Some(row) = &planned.lock {
-        let text = format!("{} is locked by {}: {}; --unlock goes on in spite of it", planned.target, row.lock.holder, row.lock.reason);
+        let text = format!(
+            "{} is locked by {}: {}; --unlock goes on in spite of it",
+            planned.target, row.lock.holder, row.lock.reason
+        );
         problems.push(v1::Reason { code: "E_TARGET_LOCKED".to_owned(), text });
     }
     let mut waves: Vec<v1::PlannedWave> = Vec::new();
@@ -175,7 +178,11 @@ fn planned(planned: &Planned) -> v1::PlanRolloutResponse {
 }
 
 impl Api {
-    async fn change(&self, request: Request<v1::ChangeRolloutRequest>, asked: Ask) -> Result<Response<v1::Rollout>, Status> {
+    async fn change(
+        &self,
+        request: Request<v1::ChangeRolloutRequest>,
+        asked: Ask,
+    ) -> Result<Response<v1::Rollout>, Status> {
         let principal = principal(&request)?;
         let ask = request.get_ref();
         let view = rollouts::change(&self.app, &principal, &ask.rollout, asked, &ask.reason).await.map_err(status)?;
@@ -187,7 +194,10 @@ impl Api {
 impl Rollouts for Api {
     type WatchStream = Answers<v1::Rollout>;
 
-    async fn plan(&self, request: Request<v1::StartRolloutRequest>) -> Result<Response<v1::PlanRolloutResponse>, Status> {
+    async fn plan(
+        &self,
+        request: Request<v1::StartRolloutRequest>,
+    ) -> Result<Response<v1::PlanRolloutResponse>, Status> {
         let principal = principal(&request)?;
         let plan = rollouts::plan(&self.app, &principal, &asked(request.get_ref())).await.map_err(status)?;
         Ok(Response::new(planned(&plan)))
@@ -201,7 +211,10 @@ impl Rollouts for Api {
         Ok(Response::new(message(&view)))
     }
 
-    async fn list(&self, request: Request<v1::ListRolloutsRequest>) -> Result<Response<v1::ListRolloutsResponse>, Status> {
+    async fn list(
+        &self,
+        request: Request<v1::ListRolloutsRequest>,
+    ) -> Result<Response<v1::ListRolloutsResponse>, Status> {
         let principal = principal(&request)?;
         let all = rollout_view::list(&self.app, &principal, &request.get_ref().target).await.map_err(status)?;
         Ok(Response::new(v1::ListRolloutsResponse { rollouts: all.iter().map(message).collect() }))
@@ -243,7 +256,8 @@ impl Rollouts for Api {
         let principal = principal(&request)?;
         let ask = request.get_ref();
         let key = Key::of("Rollouts/Revert", &ask.idempotency_key, ask).map_err(status)?;
-        let view = rollouts::revert(&self.app, &principal, &ask.rollout, &ask.reason, key.as_ref()).await.map_err(status)?;
+        let view =
+            rollouts::revert(&self.app, &principal, &ask.rollout, &ask.reason, key.as_ref()).await.map_err(status)?;
         Ok(Response::new(message(&view)))
     }
 }

@@ -53,7 +53,8 @@ impl Runs for Api {
         let principal = principal(&request)?;
         let ask = request.into_inner();
         let key = Key::of("Runs/Start", &ask.idempotency_key, &ask).map_err(status)?;
-        let start = Start { app: ask.app, tests: ask.tests, commit: ask.commit, build: ask.build, selector: ask.selector };
+        let start =
+            Start { app: ask.app, tests: ask.tests, commit: ask.commit, build: ask.build, selector: ask.selector };
         let view = runs::start(&self.app, &principal, &start, key.as_ref()).await.map_err(status)?;
         Ok(Response::new(message(&view)))
     }
@@ -111,7 +112,8 @@ impl Runs for Api {
                         Some(v1::LogChunk { source: "run".to_owned(), offset: start, data, end: false, dropped })
                     }
                     Ok((None, ended)) if ended || !ask.follow => {
-                        let end = v1::LogChunk { source: "run".to_owned(), offset, end: true, ..v1::LogChunk::default() };
+                        let end =
+                            v1::LogChunk { source: "run".to_owned(), offset, end: true, ..v1::LogChunk::default() };
                         let _ = sender.send(Ok(end)).await;
                         return;
                     }

@@ -105,6 +105,7 @@ where
     };
     if let Err(error) = session.hello(hello).await {
         if error.code == Code::STALE_COORDINATOR {
+            tracing::error!(host = %session.agent.name, why = %error.text, "this coordinator orders nothing");
             let reason = v1::Reason { code: error.reason().to_owned(), text: error.text.clone() };
             session.send(Message::Refused(reason), 0)?;
         }
@@ -130,7 +131,15 @@ impl Session {
             backlog: hello.backlog,
             state_lost: hello.state_lost,
         };
-        reports::hello(&self.shared.app, &self.agent, taken).await?;
+        if let Some(why) = self.shared.sessions.stale() {
+            return Err(Error::new(Code::STALE_COORDINATOR, why));
+        }
+        if let Some(stale) = reports::hello(&self.shared.app, &self.agent, taken).await? {
+            if stale.everywhere {
+                self.shared.sessions.set_stale(&stale.why);
+            }
+            return Err(Error::new(Code::STALE_COORDINATOR, stale.why));
+        }
         let desired = orders::desired(&self.shared.app, &self.agent).await?;
         let (environments, runs) = desired.ids();
         let hosts = u64::try_from(self.shared.sessions.count()).unwrap_or(u64::MAX);
@@ -188,22 +197,32 @@ impl Session {
         if !self.synced {
             return Ok(());
         }
+        if let Some(why) = self.shared.sessions.stale() {
+            return Err(Error::new(Code::STALE_COORDINATOR, why));
+        }
         let desired = orders::desired(&self.shared.app, &self.agent).await?;
         if !desired.known {
             return Err(Error::new(Code::HOST_NOT_FOUND, "this host was removed"));
         }
         let now = self.shared.app.now();
         for message in self.sent.missing(&desired, &self.shared.sessions, &self.agent, now) {
-            let step = matches!(message, Message::Step(_));
+            let step = matches!(&message, Message::Step(order) if order.kind() != v1::StepOrderKind::Stage);
             self.send(message, desired.ledger_seq)?;
             if step {
-                // The point is reached when the order is on its way, not when it is in a queue.
-                #[cfg(feature = "failpoints")]
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                crate::failpoint::hit(self.shared.app.state_dir.as_deref(), "rollout.order.sent");
+                self.order_sent().await;
             }
         }
         Ok(())
+    }
+
+    /// A failpoint that is reached when the order is on its way, not when it is in a queue.
+    async fn order_sent(&self) {
+        let state = self.shared.app.state_dir.as_deref();
+        #[cfg(feature = "failpoints")]
+        if crate::failpoint::armed(state, "rollout.order.sent") {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        crate::failpoint::hit(state, "rollout.order.sent");
     }
 
     fn send(&self, message: Message, ledger_seq: u64) -> Result<()> {

@@ -6,9 +6,9 @@ use std::time::Duration;
 use transport::server::ServerCertificate;
 
 use crate::ca::SERVER_LIFETIME;
-use domain::time::Timestamp;
 use crate::error::{Error, Result};
 use crate::grpc::Api;
+use domain::time::Timestamp;
 
 const EVERY: Duration = Duration::from_secs(600);
 

@@ -26,17 +26,22 @@ pub async fn run(api: Api, keep: Keep) {
 /// Removes one batch. Answers whether there is more.
 async fn once(app: &App, keep: &Keep) -> Result<bool> {
     let now = app.now();
-    let removed = app.store.write(|tx| Box::pin(async move { Ok::<_, Error>(tx.retention_run(now, keep).await?) })).await?;
+    let removed =
+        app.store.write(|tx| Box::pin(async move { Ok::<_, Error>(tx.retention_run(now, keep).await?) })).await?;
     for path in &removed.log_paths {
         app.artifacts.remove_path(path).await?;
     }
     let micros = i64::try_from(UNUSED.as_micros()).unwrap_or(i64::MAX);
     let before = domain::time::Timestamp(now.0.saturating_sub(micros));
-    let unused = app.store.read(|view| Box::pin(async move { Ok::<_, Error>(view.artifact_list_unused(before, 100).await?) })).await?;
+    let unused = app
+        .store
+        .read(|view| Box::pin(async move { Ok::<_, Error>(view.artifact_list_unused(before, 100).await?) }))
+        .await?;
     for row in &unused {
         let digest = &row.digest;
         // The row first: a row never names bytes that are not there.
-        let gone = app.store.write(|tx| Box::pin(async move { Ok::<_, Error>(tx.artifact_delete(digest).await?) })).await?;
+        let gone =
+            app.store.write(|tx| Box::pin(async move { Ok::<_, Error>(tx.artifact_delete(digest).await?) })).await?;
         if gone {
             app.artifacts.remove(digest).await?;
         }

@@ -49,6 +49,9 @@ pub async fn run(api: Api) {
 
 /// One look at all rollouts. Answers when to look again at the latest.
 async fn look(api: &Api, known: &mut BTreeSet<RolloutId>) -> Result<Option<Timestamp>> {
+    if api.sessions.stale().is_some() {
+        return Ok(None);
+    }
     let mut wake_at: Option<Timestamp> = None;
     let mut open: BTreeSet<RolloutId> = turning(&api.app).await?.into_iter().collect();
     let mut changed = true;

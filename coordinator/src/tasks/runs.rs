@@ -21,6 +21,9 @@ pub async fn run(api: Api) {
 }
 
 async fn look(api: &Api) -> Result<Duration> {
+    if api.sessions.stale().is_some() {
+        return Ok(EVERY);
+    }
     for host in runs::assign_queued(&api.app).await? {
         api.app.wake.host(host);
     }
