@@ -11,7 +11,7 @@ HOSTS=(web-1 web-2 web-3)
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target}
 # release, or dev: the binaries that tests build anyway.
 DEMO_PROFILE=${MUSTER_DEMO_PROFILE:-release}
-DEMO_BINARIES=$CARGO_TARGET_DIR/${DEMO_PROFILE/dev/debug}
+DEMO_BINARIES=${MUSTER_DEMO_BINARIES:-$CARGO_TARGET_DIR/${DEMO_PROFILE/dev/debug}}
 export PATH=$DEMO_BINARIES:$PATH
 
 begun=$EPOCHREALTIME
@@ -86,7 +86,7 @@ demo_engine() {
 demo_releases() { examples/bot/releases.sh "$DEMO_CACHE/releases" >"$DEMO_STATE/releases"; }
 commit() { awk -v v="$1" '$1 == v { print $2 }' "$DEMO_STATE/releases"; }
 
-demo_build() { cargo build --profile "$DEMO_PROFILE" --locked -p coordinator -p agent; }
+demo_build() { [ -n "${MUSTER_DEMO_BINARIES:-}" ] || cargo build --profile "$DEMO_PROFILE" --locked -p coordinator -p agent; }
 
 demo_begin() { built=$EPOCHREALTIME; }
 
@@ -212,14 +212,28 @@ edit_source() { sed -i 's/f"you said: /f"edited by the demo: /' src/bot/replies.
 ask() { curl -fsS -H 'content-type: application/json' -d '{"user": "asha", "text": "it works"}' "$(web_address)/messages"; }
 answers_with() { ask | grep -qF "$1"; }
 
-demo_nothing_left_of_runs() { [ -z "$(ls -A "$DEMO_STATE/web-2/state/runs" 2>/dev/null)" ]; }
+# Of a run its small record stays until the next one; its checkout, containers, networks and data go right after the verdict.
+demo_nothing_left_of_runs() {
+  local left
+  left=$(find "$DEMO_STATE"/web-2/state/runs/*/* "$DEMO_STATE"/web-2/state/pool/* -maxdepth 0 ! -name run.json 2>/dev/null || true
+    docker ps -aq --filter "label=io.muster.host=$(host_id "$DEMO_STATE/web-2")"
+    docker network ls -q --filter "label=io.muster.host=$(host_id "$DEMO_STATE/web-2")")
+  [ -z "$left" ] || { echo "$left"; return 1; }
+}
+
+# The id under which an agent's objects are labelled.
+host_id() { python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["host_id"])' "$1/state/identity.json"; }
 
 # -------------------------------------------------------------------------------------------------- releases
 
-demo_register() {
-  sed -i "s/min_healthy_time: [0-9a-z]*/min_healthy_time: $DEMO_MIN_HEALTHY/" muster.yaml
+demo_app() {
+  as jenkins
+  cd "$DEMO_CACHE/releases/bot"
   muster app apply --repository "$DEMO_CACHE/releases/bot"
   muster config set bot/production DATABASE_URL=postgresql://bot:demo@history:5432/bot REDIS_URL=redis://sessions:6379/0
+}
+
+demo_register() {
   local version
   for version in v1 v2 v3; do
     docker save "bot:$version" | muster build register bot "$(commit $version)" --muster-yaml muster.yaml --archive -
@@ -315,17 +329,15 @@ stop_pid() {
 
 # Everything that an earlier demo made, whether it ended well or was killed.
 demo_clean() {
-  local host id file pid ids
+  local host id pid
   traffic_kill
   for host in "${HOSTS[@]}"; do stop_pid "$DEMO_STATE/$host.pid"; done
   stop_pid "$DEMO_STATE/coordinator.pid"
   # Relays and jobs outlive their agents on purpose.
   for pid in $(pgrep -f "^[^ ]*muster-agent (relay|job) .*$DEMO_STATE/" || true); do kill "$pid" 2>/dev/null || true; done
   for pid in $(pgrep -f "^[^ ]*muster-agent (relay|job) .*$DEMO_STATE/" || true); do wait_until 10 gone "$pid" || kill -KILL "$pid" || true; done
-  for file in "$DEMO_STATE"/*/state/host_id; do
-    [ -s "$file" ] || continue
-    id=$(<"$file")
-    remove_docker_objects "io.muster.host=$id"
+  for host in "${HOSTS[@]}"; do
+    if id=$(host_id "$DEMO_STATE/$host" 2>/dev/null); then remove_docker_objects "io.muster.host=$id"; fi
   done
   remove_docker_objects "$DEMO_LABEL"
   find "$DEMO_STATE" -mindepth 1 -maxdepth 1 ! -name engine-is-ours ! -name releases -exec rm -rf {} + 2>/dev/null || true

@@ -141,7 +141,7 @@ pub fn why(rollout: &v1::Rollout) -> Vec<String> {
             "  locked   {} until {} UTC: {}; `muster rollout start --unlock {} …` goes on before",
             rollout.target,
             stamp(lock.expires_at),
-            lock.reason,
+            lock.reason.split(": ").next().unwrap_or_default(),
             rollout.target
         ));
     }
@@ -149,8 +149,9 @@ pub fn why(rollout: &v1::Rollout) -> Vec<String> {
 }
 
 fn failure(step: &v1::Step, evidence: &v1::Evidence, release: u64) -> Vec<String> {
-    let of = if evidence.process.is_empty() { String::new() } else { format!(" of {}", evidence.process) };
     let gate = if evidence.gate.is_empty() { "step" } else { &evidence.gate };
+    let named = evidence.process.is_empty() || gate.ends_with(&evidence.process);
+    let of = if named { String::new() } else { format!(" of {}", evidence.process) };
     let mut lines = vec![format!("  gate     {gate}{of} on {}: {} ({})", step.member, evidence.text, evidence.code)];
     lines.extend(probe_lines(&evidence.answers));
     if evidence.exited {
@@ -211,14 +212,25 @@ pub fn plan(plan: &v1::PlanRolloutResponse) -> Vec<String> {
 pub fn without_running_figures(lines: &mut [String]) {
     for line in lines.iter_mut() {
         if line.starts_with(" waiting for") {
-            // Everything after the first figure of a running clock changes on every message.
-            if let Some(at) = line.find(" for another ").or_else(|| line.find(" (deadline")) {
-                line.truncate(at);
-            }
+            cut_clocks(line);
         } else if let Some(at) = line.find(" of ").filter(|_| line.contains("checking")) {
             let cut = line[..at].rfind("  ").unwrap_or(at);
             line.truncate(cut);
         }
+    }
+}
+
+/// `(starting; deadline in 9 m 59 s)` → `(starting)`, and what a running clock says at the end goes.
+fn cut_clocks(line: &mut String) {
+    for clock in ["; deadline in ", " (deadline in "] {
+        if let Some(from) = line.find(clock) {
+            let closing = usize::from(clock.starts_with(" ("));
+            let to = line[from..].find(')').map_or(line.len(), |end| from + end + closing);
+            line.replace_range(from..to, "");
+        }
+    }
+    if let Some(at) = line.find(" for another ") {
+        line.truncate(at);
     }
 }
 
@@ -264,6 +276,19 @@ mod tests {
             lines[3],
             "rollout 000000000d08 reverted: bot/production stays on release 42; web-2 was never touched"
         );
+    }
+
+    #[test]
+    fn lines_for_a_pipe_do_not_count_time() {
+        let mut lines = vec![
+            " waiting for: web-1 (starting; deadline in 9 m 59 s); then wave 2: web-2".to_owned(),
+            " waiting for: web-2 to stay healthy for another 3.8 s (deadline in 4 m); then web-3".to_owned(),
+            " web-2  checking   6.2 of 10 s".to_owned(),
+        ];
+        without_running_figures(&mut lines);
+        assert_eq!(lines[0], " waiting for: web-1 (starting); then wave 2: web-2");
+        assert_eq!(lines[1], " waiting for: web-2 to stay healthy");
+        assert_eq!(lines[2], " web-2  checking ");
     }
 
     #[test]

@@ -108,9 +108,7 @@ async fn start(flags: Start, client: &Client, output: &Output) -> Result<ExitCod
         return Ok(ExitCode::SUCCESS);
     }
     if !output.is_json() {
-        head(&run, output);
-    }
-    if !output.is_json() {
+        head(&placed(client, &run.id, output).await?, output);
         logs(client, output, &run.id, true).await?;
     }
     let ended = wait(client, &run.id, output).await?;
@@ -119,13 +117,22 @@ async fn start(flags: Start, client: &Client, output: &Output) -> Result<ExitCod
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// The run as soon as a host has it; until then, what it waits for.
+async fn placed(client: &Client, id: &str, output: &Output) -> Result<v1::Run, Error> {
+    watch(client, id, output, |run| !run.host.is_empty() || run.state() == v1::RunState::Finished).await
+}
+
 async fn wait(client: &Client, id: &str, output: &Output) -> Result<v1::Run, Error> {
+    watch(client, id, output, |run| run.state() == v1::RunState::Finished).await
+}
+
+async fn watch(client: &Client, id: &str, output: &Output, until: impl Fn(&v1::Run) -> bool) -> Result<v1::Run, Error> {
     resume(async || {
         let request = v1::ShowRunRequest { run: id.to_owned() };
         let mut stream = client.runs().watch(request).await?.into_inner();
         let mut waiting = String::new();
         while let Some(run) = stream.message().await? {
-            if run.state() == v1::RunState::Finished {
+            if until(&run) {
                 return Ok(run);
             }
             if run.waiting != waiting && !run.waiting.is_empty() && !output.is_json() {
@@ -214,10 +221,6 @@ fn print_list(runs: &[v1::Run], output: &Output) {
 
 fn print_run(run: &v1::Run, output: &Output) {
     head(run, output);
-    if run.first_line_at > run.created_at {
-        let first = u64::try_from(run.first_line_at - run.created_at).unwrap_or(0);
-        output.line(&format!("  first line after {}", time::duration(first)));
-    }
     if run.state() == v1::RunState::Finished {
         print_verdict(run, output);
     } else {
@@ -232,7 +235,11 @@ fn print_verdict(run: &v1::Run, output: &Output) {
         let skipped = if report.skipped > 0 { format!(", {} skipped", report.skipped) } else { String::new() };
         if bad > 0 { format!(": {bad} of {}{skipped}", report.total) } else { format!(": {}{skipped}", report.total) }
     });
-    output.line(&format!("{}{} in {took}", verdict(run), counts.unwrap_or_default()));
+    let first = match run.first_line_at.checked_sub(run.created_at).and_then(|micros| u64::try_from(micros).ok()) {
+        Some(micros) if run.first_line_at > 0 => format!("; first line after {}", time::duration(micros)),
+        _ => String::new(),
+    };
+    output.line(&format!("{}{} in {took}{first}", verdict(run), counts.unwrap_or_default()));
     for case in run.report.iter().flat_map(|report| &report.failures) {
         output.line(&format!("  {}   {}", case.name, case.message));
     }

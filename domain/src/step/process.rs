@@ -48,6 +48,8 @@ pub(super) struct Process {
     log: Vec<String>,
     /// A failed verdict that stands.
     failure: Option<Box<Failure>>,
+    /// A failed verdict that waits for the log it is told with: once told, the container may go at once.
+    held: Option<Box<Failure>>,
 }
 
 impl Process {
@@ -96,6 +98,7 @@ impl Process {
         self.exits = 0;
         self.fails = 0;
         self.failure = None;
+        self.held = None;
         self.not_before = None;
     }
 
@@ -108,6 +111,7 @@ impl Process {
     fn forget_answers(&mut self) {
         self.opened = false;
         self.fails = 0;
+        self.held = None;
         self.last_fail = None;
         self.last_bad = None;
         self.healthy_since = None;
@@ -140,7 +144,7 @@ impl Process {
         }
     }
 
-    /// Takes an answer of the current run. True: it made a failed verdict.
+    /// Takes an answer of the current run. True: it made a failed verdict, which stands once its log is there.
     pub(super) fn sample(&mut self, name: &Name, check: &HealthCheck, sample: &Sample, now: BootTime) -> bool {
         let State::Running { since, .. } = self.state else { return false };
         if self.answers.len() >= ANSWERS {
@@ -155,6 +159,7 @@ impl Process {
                 self.fails = 0;
                 self.last_fail = None;
                 self.failure = None;
+                self.held = None;
                 self.healthy_since.get_or_insert(sample.taken);
                 let last = self.last_pass.filter(|last| last.at > sample.taken.at);
                 self.last_pass = Some(last.unwrap_or(sample.taken));
@@ -190,7 +195,14 @@ impl Process {
             return false;
         }
         let text = format!("{} failing answers in a row, the last: {}", self.fails, cut(&sample.text));
-        self.failure = Some(Box::new(self.evidence(Cause::HealthFailing, name, text, now)));
+        let failure = Some(Box::new(self.evidence(Cause::HealthFailing, name, text, now)));
+        if self.held.is_some() {
+            // The log did not come within an interval; the verdict does not wait for it twice.
+            self.held = None;
+            self.failure = failure;
+        } else {
+            self.held = failure;
+        }
         true
     }
 
@@ -215,6 +227,10 @@ impl Process {
     /// Log lines that were asked for after a failed verdict.
     pub(super) fn logs(&mut self, lines: &[String]) {
         self.log = bounded_log(lines);
+        if let Some(mut held) = self.held.take() {
+            held.log.clone_from(&self.log);
+            self.failure = Some(held);
+        }
         if let Some(failure) = &mut self.failure
             && failure.log.is_empty()
         {
