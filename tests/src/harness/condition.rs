@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// How long whatever should be quick may take on a busy machine.
-pub const SOON: Duration = Duration::from_secs(30);
+pub const SOON: Duration = Duration::from_secs(60);
 
 /// Looks again and again until `look` has something.
 ///
