@@ -28,7 +28,7 @@ pub struct Grant {
 struct Refusal {
     error: String,
     #[serde(default)]
-    message: String,
+    text: String,
 }
 
 /// The agent's socket: `MUSTER_AGENT_SOCKET`, else where an installed agent has it. None if there is none.
@@ -60,7 +60,7 @@ pub fn grant(socket: &Path, folder: &Path) -> Result<Grant, Error> {
         return Ok(grant);
     }
     match serde_json::from_str::<Refusal>(&line) {
-        Ok(refusal) => Err(Error::usage("E_GRANT_REFUSED", format!("{}: {} {}", folder.display(), refusal.error, refusal.message))),
+        Ok(refusal) => Err(Error::usage("E_GRANT_REFUSED", format!("{}: {}: {}", folder.display(), refusal.error, refusal.text))),
         Err(_) => Err(Error::usage("E_AGENT_SOCKET", format!("{}: the agent's answer is unreadable", socket.display()))),
     }
 }
