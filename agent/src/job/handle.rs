@@ -31,11 +31,7 @@ impl Launcher {
     /// This very binary, also after its file was replaced by an upgrade.
     #[must_use]
     pub fn own() -> Self {
-        Self {
-            program: PathBuf::from("/proc/self/exe"),
-            arguments: vec!["job".into()],
-            variables: Vec::new(),
-        }
+        Self { program: PathBuf::from("/proc/self/exe"), arguments: vec!["job".into()], variables: Vec::new() }
     }
 }
 

@@ -103,9 +103,11 @@ async fn supervise(directory: &Path, spec: &Spec) -> Result<(), Error> {
     let mut log = Log::create(&path, spec.log_bytes).map_err(Error::file("make", &path))?;
     let started_micros = boottime_micros();
     let started_unix = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec;
-    let mut job = Job { directory, spec, log: &mut log, cause: None, killed: false };
+    let mut job = Job { directory, spec, log: &mut log, cause: None, killed: false, started: None };
     let ended = job.carry_out().await?;
     let killed = job.killed;
+    // The engine's own time to make a container is not the command's.
+    let started_micros = job.started.unwrap_or(started_micros);
     let (log_bytes, dropped_bytes) = log.finish();
     let status = Status {
         how: ended.how,
@@ -143,6 +145,8 @@ struct Job<'a> {
     /// Why the work was told to end, if it was.
     cause: Option<How>,
     killed: bool,
+    /// When the work ran.
+    started: Option<u64>,
 }
 
 impl Job<'_> {
@@ -165,6 +169,7 @@ impl Job<'_> {
             Ok(running) => running,
             Err(how) => return Ok(Ended::at_once(how)),
         };
+        self.started = Some(boottime_micros());
         let (how, out_of_memory) = self.watch(&mut running, &mut terminated).await;
         let log = &mut *self.log;
         let mut collect_failed = None;

@@ -112,7 +112,7 @@ async fn what_cannot_be_started_says_why() {
 #[tokio::test]
 async fn a_stubborn_command_is_killed_after_its_grace() {
     let mut spec = shell("trap 'echo asked' TERM; echo ready; while :; do sleep 0.01; done");
-    (spec.timeout_ms, spec.grace_ms) = (300, 200);
+    (spec.timeout_ms, spec.grace_ms) = (500, 1_000);
     let (status, log) = Fixture::new().run(&spec).await;
     assert_eq!((status.how, status.killed), (How::TimedOut, true));
     assert!(log.contains("asked"), "TERM comes before KILL: {log}");
@@ -129,7 +129,7 @@ async fn a_command_that_obeys_is_not_killed_and_its_own_status_does_not_hide_the
 #[tokio::test]
 async fn silence_ends_it_and_talk_does_not() {
     let mut spec = shell("for i in 1 2 3 4; do echo $i; sleep 0.1; done; exec sleep 60");
-    spec.no_output_ms = 400;
+    spec.no_output_ms = 1_500;
     let (status, log) = Fixture::new().run(&spec).await;
     assert_eq!((status.how, log.as_str()), (How::NoOutput, "1\n2\n3\n4\n"));
 }
@@ -137,9 +137,13 @@ async fn silence_ends_it_and_talk_does_not() {
 #[tokio::test]
 async fn orphans_in_sessions_of_their_own_are_killed_when_the_command_ends() {
     let fixture = Fixture::new();
-    let script =
-        "setsid sh -c 'echo $$; exec sleep 600' & (setsid sh -c 'sleep 600 & echo $!; wait' &) ; sleep 0.2; exit 3";
-    let (status, log) = fixture.run(&shell(script)).await;
+    let marks = fixture.folder.path().display();
+    let script = format!(
+        "setsid sh -c 'echo $$; touch {marks}/a; exec sleep 600' & \
+         (setsid sh -c 'sleep 600 & echo $!; touch {marks}/b; wait' &) ; \
+         until test -e {marks}/a -a -e {marks}/b; do sleep 0.01; done; exit 3"
+    );
+    let (status, log) = fixture.run(&shell(&script)).await;
     assert_eq!(status.how, How::Exited(3));
     let orphans: Vec<i32> = log.lines().map(|line| line.parse().unwrap()).collect();
     assert_eq!(orphans.len(), 2, "{log}");

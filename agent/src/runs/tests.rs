@@ -46,7 +46,10 @@ services:
 #[test]
 fn run_job_entry() {
     if let Some(directory) = std::env::var_os(ENTRY) {
-        assert_eq!(format!("{:?}", crate::job::main(Path::new(&directory))), format!("{:?}", std::process::ExitCode::SUCCESS));
+        assert_eq!(
+            format!("{:?}", crate::job::main(Path::new(&directory))),
+            format!("{:?}", std::process::ExitCode::SUCCESS)
+        );
     }
 }
 
@@ -116,7 +119,9 @@ impl Rig {
         let folder = tempfile::tempdir().unwrap();
         let origin = folder.path().join("origin");
         std::fs::create_dir_all(origin.join("src")).unwrap();
-        for (name, text) in [("muster.yaml", app), ("compose.yaml", STACK), ("web.env", "FROM_FILE=yes\n"), ("src/bot.py", "x\n")] {
+        for (name, text) in
+            [("muster.yaml", app), ("compose.yaml", STACK), ("web.env", "FROM_FILE=yes\n"), ("src/bot.py", "x\n")]
+        {
             std::fs::write(origin.join(name), text).unwrap();
         }
         git(&origin, &["init", "-q", "-b", "main"]);
@@ -293,24 +298,27 @@ async fn failures_and_timeouts_have_their_verdicts() {
     }
 }
 
+/// What is strange about an order.
+type Change = fn(&mut v1::RunOrder);
+
 #[tokio::test]
 async fn what_cannot_begin_says_why() {
     let no_service = APP.replace("service: web, timeout: 10s", "timeout: 10s");
     let broken = APP.replace("app: bot", "app: bot\nprocesess: {}");
     let missing = APP.replace("stack: compose.yaml", "stack: nothing.yaml");
-    let cases: [(&str, &str, &dyn Fn(&mut v1::RunOrder), &str); 8] = [
-        (APP, "", &|order| order.tests = "other".to_owned(), "E_RUN_TESTS"),
-        (APP, "", &|order| order.app = "shop".to_owned(), "E_RUN_APP"),
-        (APP, "", &|order| order.commit = "ab".repeat(20), "E_GIT_COMMIT_MISSING"),
-        (APP, "", &|order| order.commit = "--upload-pack=x".to_owned(), "E_GIT_COMMIT"),
-        (APP, "", &|order| order.repository = "ext::sh -c x".to_owned(), "E_GIT_URL"),
-        (APP, "", &|order| order.repository = "/etc".to_owned(), "E_POLICY"),
-        (&no_service, "", &|_| {}, "E_RUN_SERVICE"),
-        (&missing, "", &|_| {}, "E_RUN_FILE"),
+    let cases: [(&str, Change, &str); 8] = [
+        (APP, |order| order.tests = "other".to_owned(), "E_RUN_TESTS"),
+        (APP, |order| order.app = "shop".to_owned(), "E_RUN_APP"),
+        (APP, |order| order.commit = "ab".repeat(20), "E_GIT_COMMIT_MISSING"),
+        (APP, |order| order.commit = "--upload-pack=x".to_owned(), "E_GIT_COMMIT"),
+        (APP, |order| order.repository = "ext::sh -c x".to_owned(), "E_GIT_URL"),
+        (APP, |order| order.repository = "/etc".to_owned(), "E_POLICY"),
+        (&no_service, |_| {}, "E_RUN_SERVICE"),
+        (&missing, |_| {}, "E_RUN_FILE"),
     ];
-    for (app, script, change, expected) in cases {
+    for (app, change, expected) in cases {
         let rig = Rig::with(app);
-        let agent = rig.start(script).await;
+        let agent = rig.start("").await;
         let mut order = rig.order("unit");
         change(&mut order);
         agent.runs.order(order).await;
