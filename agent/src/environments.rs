@@ -183,11 +183,13 @@ impl Environments {
             let text = format!("this host holds {MAX_ENVIRONMENTS} environments already");
             return Err(Failure::lasting("E_TOO_MANY", text));
         }
-        let mut folder = held.and_then(|held| held.folder);
+        // After a loss of the state the manifest still knows what was granted for this very environment.
+        let known = || data::Manifest::read(&self.host.pool, &order.id).ok().flatten().and_then(|manifest| manifest.folder);
+        let mut folder = held.and_then(|held| held.folder).or_else(known);
         if order.up && !order.grant.is_empty() {
             let now = crate::clock::now();
             let spent = self.host.state.spend_grant(&order.grant, &order.id, now).await?;
-            folder = Some(spent.ok_or_else(|| {
+            folder = Some(spent.or(folder).ok_or_else(|| {
                 let text = "the grant of the folder is unknown, expired or spent; run `muster env up` again";
                 Failure::lasting("E_GRANT", text)
             })?);
@@ -272,13 +274,29 @@ impl Environments {
             let running = self.running();
             running.iter().map(|(id, one)| (id.clone(), one.wanted.borrow().order.run.clone())).collect()
         };
-        for (id, run) in held {
-            let stays = if run.is_empty() { keep.contains(&id) } else { runs.contains(&run) };
-            if !stays && let Err(why) = self.drop(&id).await {
+        let stays = |id: &String, run: &String| if run.is_empty() { keep.contains(id) } else { runs.contains(run) };
+        for (id, run) in &held {
+            if !stays(id, run) && let Err(why) = self.drop(id).await {
                 tracing::warn!(environment = %id, %why, "a surplus environment cannot be removed");
             }
         }
+        self.forgotten(stays).await;
         self.tell_all();
+    }
+
+    /// Data whose order this agent does not know (any more): what nobody wants is removed, if its manifest can be read.
+    async fn forgotten(&self, stays: impl Fn(&String, &String) -> bool) {
+        for (id, manifest) in data::all(&self.host.pool) {
+            let Some(manifest) = manifest else { continue };
+            if stays(&id, &manifest.run) || self.running().contains_key(&id) {
+                continue;
+            }
+            let order = v1::EnvironmentOrder { id: id.clone(), name: manifest.name, run: manifest.run, ..Default::default() };
+            tracing::warn!(environment = %id, "nobody knows of this environment any more; it is removed");
+            if let Err(why) = self.hold(Wanted { order, folder: None, images: BTreeMap::new() }).await {
+                tracing::warn!(environment = %id, %why, "it cannot be removed yet");
+            }
+        }
     }
 
     /// A result was stored by the coordinator; whether it was one of environments.

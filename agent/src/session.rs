@@ -92,7 +92,12 @@ async fn once(agent: &Arc<Agent>, coordinator: &str, cap: &mut Duration) -> Resu
     let (up, messages) = mpsc::channel(64);
     // Before the kept results are read: one that is made now may be sent twice, but never not at all.
     agent.outbox.begin();
-    let results = agent.state.results().await?;
+    let mut results = agent.state.results().await?;
+    // What targets came to while nobody listened counts as results: no orders before it is known.
+    results.extend(agent.steps.reports().into_iter().map(|mut report| {
+        report.result = format!("step:{}:{}", report.target, report.stamp_number);
+        v1::AgentMessage { message: Some(Up::Step(report)) }
+    }));
     let hello = hello::compose(agent, results.len()).await;
     let send = async |message: v1::AgentMessage| up.send(message).await.map_err(|_| Ended::Closed);
     send(v1::AgentMessage { message: Some(Up::Hello(hello)) }).await?;
@@ -116,6 +121,7 @@ async fn once(agent: &Arc<Agent>, coordinator: &str, cap: &mut Duration) -> Resu
             message = agent.outbox.next() => send(message).await?,
             _ = heartbeat.tick() => {
                 sequence += 1;
+                agent.fence.save_seq(&agent.state).await?;
                 let facts = Some((&agent.facts().await).into());
                 send(v1::AgentMessage { message: Some(Up::Heartbeat(v1::Heartbeat { sequence, facts })) }).await?;
             }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::credentials::Credentials;
 use crate::files;
+use crate::state::environments::Folder;
 
 /// Largest manifest in bytes.
 const MAX_FILE: u64 = 1 << 20;
@@ -32,6 +33,9 @@ pub struct Manifest {
     pub credentials: Credentials,
     /// Stable published ports, by `SERVICE:CONTAINER-PORT`.
     pub ports: BTreeMap<String, u16>,
+    /// The granted folder with its sources: the grant itself can be spent only once.
+    #[serde(default)]
+    pub folder: Option<Folder>,
 }
 
 impl std::fmt::Debug for Manifest {
@@ -91,8 +95,8 @@ pub fn remove(pool: &Path, id: &str) -> io::Result<()> {
             files::remove_all(&entry.path())?;
         }
     }
-    files::remove_all(&folder)?;
-    files::sync_folder(pool)
+    // Not synced: what a power cut brings back still has its manifest, and goes when nobody wants it.
+    files::remove_all(&folder)
 }
 
 /// Environments whose data lies in the pool, and whether their manifest can be read.

@@ -46,6 +46,7 @@ pub fn read(host: &Host, wanted: &Wanted) -> Result<Plan, Failure> {
     manifest.owner.clone_from(&order.owner);
     manifest.app.clone_from(&order.app);
     manifest.run.clone_from(&order.run);
+    manifest.folder.clone_from(&wanted.folder);
     let variables = order.variables.clone().into_iter().collect();
     let files = |path: &str| order.env_files.get(path).cloned();
     let file = if order.file.is_empty() { "compose.yaml" } else { &order.file };

@@ -103,6 +103,7 @@ async fn another_start_of_the_agent_adopts_what_runs() {
     environments.order(order(1)).await;
     let before = until(&environments, is(EnvironmentState::Ready)).await;
     let (ids, calls) = (fake.ids(), fake.calls());
+    drop(environments);
     host.state.close().await;
     let environments = Environments::new(agent().await);
     environments.load().await.expect("loaded");
@@ -185,6 +186,45 @@ async fn lower_generations_are_ignored_and_surplus_environments_are_removed() {
     environments.welcomed(&[], &[]).await;
     until(&environments, is(EnvironmentState::Gone)).await;
     assert!(fake.names().is_empty());
+}
+
+#[tokio::test]
+async fn a_lost_state_keeps_what_is_wanted_and_removes_what_nobody_knows() {
+    let home = tempfile::tempdir().expect("a folder");
+    let home = home.path().canonicalize().expect("resolved");
+    let fake = Arc::new(Fake::new());
+    behave(&fake);
+    let folder = tempfile::tempdir().expect("a folder");
+    let routes = Arc::new(Table::default());
+    let host = at(Arc::clone(&fake), routes.clone(), folder.path(), &home, "h1").await;
+    std::fs::create_dir_all(&home).expect("made");
+    let granted = folder::describe(&home).expect("described");
+    host.state.put_grant("g", &granted, 0, crate::clock::now().plus(Duration::from_secs(60)), crate::clock::now()).await.expect("stored");
+    let environments = Environments::new(Arc::clone(&host));
+    let mut wanted = order(1);
+    wanted.grant = "g".to_owned();
+    wanted.stack_file = STACK.replace("image: web:1", "image: web:1\n    volumes: [\".:/app\"]");
+    environments.order(wanted.clone()).await;
+    let mut other = order(1);
+    other.id = "0189abcd-0000-7000-8000-00000000000b".to_owned();
+    environments.order(other.clone()).await;
+    until(&environments, is(EnvironmentState::Ready)).await;
+    let mut view = environments.watch(&other.id).expect("known");
+    view.wait_for(|view| view.observed.state == EnvironmentState::Ready).await.expect("ready");
+    drop(environments);
+    host.state.close().await;
+    std::fs::remove_file(folder.path().join("state.db")).expect("lost");
+    let ids: Vec<String> = fake.ids();
+    let host = at(Arc::clone(&fake), routes, folder.path(), &home, "h1").await;
+    let environments = Environments::new(host);
+    environments.load().await.expect("loaded");
+    environments.welcomed(&[ID.to_owned()], &[]).await;
+    environments.order(wanted).await;
+    until(&environments, is(EnvironmentState::Ready)).await;
+    let mut view = environments.watch(&other.id).expect("known");
+    view.wait_for(|view| view.observed.state == EnvironmentState::Gone).await.expect("gone");
+    assert_eq!(fake.names(), [name("migrate"), name("postgres"), name("web")]);
+    assert!(fake.ids().iter().all(|id| ids.contains(id)));
 }
 
 #[tokio::test]

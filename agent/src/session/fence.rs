@@ -1,5 +1,7 @@
 //! Whose orders are taken: within an incarnation never a lower epoch, and never another incarnation of the same number.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use domain::hello::{FenceRefusal, Fenced};
 use domain::ids::Fence;
 use proto::v1;
@@ -25,6 +27,8 @@ pub enum Refusal {
 #[derive(Debug, Default)]
 pub struct Gate {
     held: Mutex<Fenced>,
+    /// The ledger place that is on disk.
+    saved: AtomicU64,
 }
 
 impl Gate {
@@ -35,7 +39,7 @@ impl Gate {
     pub async fn read(state: &State) -> crate::state::Result<Self> {
         let fence = state.meta("fence").await?.and_then(|text| parse(&text)).unwrap_or_default();
         let ledger_seq = state.meta("ledger_seq").await?.and_then(|text| text.parse().ok()).unwrap_or(0);
-        Ok(Self { held: Mutex::new(Fenced { fence, ledger_seq }) })
+        Ok(Self { held: Mutex::new(Fenced { fence, ledger_seq }), saved: AtomicU64::new(ledger_seq) })
     }
 
     /// Checks a message's fence; a higher one is remembered (durably) before this returns.
@@ -58,13 +62,17 @@ impl Gate {
         *self.held.lock().await
     }
 
-    /// Remembers the ledger place; called where something else is written anyway.
+    /// Remembers the ledger place if it rose. Not at every message: it only helps to find a coordinator that was
+    /// restored from a backup, and seconds do not matter for that.
     ///
     /// # Errors
     /// The state cannot be written.
     pub async fn save_seq(&self, state: &State) -> crate::state::Result<()> {
         let seq = self.held.lock().await.ledger_seq;
-        state.set_meta("ledger_seq", &seq.to_string()).await
+        if self.saved.swap(seq, Ordering::Relaxed) != seq {
+            state.set_meta("ledger_seq", &seq.to_string()).await?;
+        }
+        Ok(())
     }
 }
 

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 
 use prost::Message as _;
 use proto::v1;
+use serde::{Deserialize, Serialize};
 use sqlx::Row as _;
 
 use super::{Error, Result, State};
 
 /// A folder on this host, as it was when its owner granted it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Folder {
     /// Resolved and absolute.
     pub path: PathBuf,
