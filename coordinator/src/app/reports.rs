@@ -238,12 +238,18 @@ pub async fn facts(ctx: &Ctx, agent: &Agent, facts: Facts) -> Result<()> {
         .await
 }
 
+/// Whether facts differ that only another boot, engine or agent changes.
+#[must_use]
+pub fn another_machine(a: &Facts, b: &Facts) -> bool {
+    let steady = |facts: &Facts| Facts { memory_available_bytes: 0, disk_available_bytes: 0, ..facts.clone() };
+    steady(a) != steady(b)
+}
+
 /// Whether two sets of facts differ enough to be written: another engine or boot, or a tenth of memory or disk.
 #[must_use]
 pub fn differ(a: &Facts, b: &Facts) -> bool {
     let far = |a: u64, b: u64| a.abs_diff(b) > a.max(b) / 10;
-    let steady = |facts: &Facts| Facts { memory_available_bytes: 0, disk_available_bytes: 0, ..facts.clone() };
-    steady(a) != steady(b)
+    another_machine(a, b)
         || far(a.memory_available_bytes, b.memory_available_bytes)
         || far(a.disk_available_bytes, b.disk_available_bytes)
 }

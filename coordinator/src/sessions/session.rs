@@ -8,6 +8,7 @@ use domain::hello::Fenced;
 use domain::host::{Facts, HEARTBEAT, UNREACHABLE_AFTER};
 use domain::ids::{EnvironmentId, RunId};
 use domain::name::TargetRef;
+use domain::time::Timestamp;
 use futures::{Stream, StreamExt};
 use prost::Message as _;
 use proto::convert::step::Reported;
@@ -28,6 +29,9 @@ pub const MAX_HELLO: usize = 1 << 20;
 /// Messages that wait for a slow agent; one more ends its session.
 const QUEUE: usize = 256;
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// Free memory and disk change all the time; they are written so often at most.
+const FACTS_AT_MOST: Duration = Duration::from_secs(60);
 
 /// Messages to the agent.
 pub type Outgoing = mpsc::Receiver<std::result::Result<v1::CoordinatorMessage, Status>>;
@@ -70,7 +74,10 @@ struct Session {
     /// Results from before the session that are still to come.
     backlog: u32,
     synced: bool,
-    facts: Facts,
+    /// Facts as last written, and when.
+    facts: (Facts, Timestamp),
+    /// When everything that this host should have was looked at last.
+    looked_at: Timestamp,
 }
 
 async fn run<S>(
@@ -95,7 +102,8 @@ where
     let entry = shared.sessions.open(agent.id, logs);
     let mut session = Session {
         backlog: hello.backlog,
-        facts: hello.facts.clone().unwrap_or_default().into(),
+        facts: (hello.facts.clone().unwrap_or_default().into(), shared.app.now()),
+        looked_at: shared.app.now(),
         shared,
         agent,
         entry,
@@ -124,7 +132,7 @@ impl Session {
         let fence = hello.fence.unwrap_or_default().try_into()?;
         let targets = hello.targets.iter().filter_map(|applied| TargetRef::parse(&applied.id).ok());
         let taken = reports::Hello {
-            facts: self.facts.clone(),
+            facts: self.facts.0.clone(),
             fenced: Fenced { fence, ledger_seq: hello.ledger_seq },
             targets: targets.collect::<BTreeSet<_>>(),
             runs: hello.runs.into_iter().collect(),
@@ -187,9 +195,18 @@ impl Session {
                     }
                 }
                 () = wake.notified() => self.deliver().await?,
-                _ = again.tick() => self.deliver().await?,
+                _ = again.tick() => self.deliver_again().await?,
             }
         }
+    }
+
+    /// Step orders that stand are sent again; everything else is only looked at now and then, in case a wake was lost.
+    async fn deliver_again(&mut self) -> Result<()> {
+        let idle = self.shared.sessions.orders_of(self.agent.id).is_empty();
+        if idle && self.shared.app.now().since(self.looked_at) < LOOK_AGAIN {
+            return Ok(());
+        }
+        self.deliver().await
     }
 
     /// Sends what this host should have and this session has not sent yet.
@@ -205,6 +222,7 @@ impl Session {
             return Err(Error::new(Code::HOST_NOT_FOUND, "this host was removed"));
         }
         let now = self.shared.app.now();
+        self.looked_at = now;
         for message in self.sent.missing(&desired, &self.shared.sessions, &self.agent, now) {
             let step = matches!(&message, Message::Step(order) if order.kind() != v1::StepOrderKind::Stage);
             self.send(message, desired.ledger_seq)?;
@@ -277,9 +295,12 @@ impl Session {
     async fn heartbeat(&mut self, heartbeat: v1::Heartbeat) -> Result<()> {
         let Some(facts) = heartbeat.facts else { return Ok(()) };
         let facts = Facts::from(facts);
-        if reports::differ(&self.facts, &facts) {
+        let now = self.shared.app.now();
+        let (written, at) = &self.facts;
+        let soon = now.since(*at) < FACTS_AT_MOST && !reports::another_machine(written, &facts);
+        if !soon && reports::differ(written, &facts) {
             reports::facts(&self.shared.app, &self.agent, facts.clone()).await?;
-            self.facts = facts;
+            self.facts = (facts, now);
             self.shared.app.wake.runs();
         }
         Ok(())
