@@ -1,6 +1,7 @@
 //! The agent as a whole: what it is made of, and how it starts.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -81,6 +82,8 @@ pub struct Agent {
     pub channel: watch::Sender<Option<Channel>>,
     /// Another one after every start.
     pub process_id: String,
+    /// The state was lost, and no coordinator knows it yet.
+    lost: AtomicBool,
     host: Arc<Host>,
     facts: facts::Reader,
     identity: RwLock<Identity>,
@@ -112,8 +115,15 @@ impl Agent {
         self.runs.running()
     }
 
+    /// The state was lost, and no coordinator knows it yet.
+    #[must_use]
+    pub fn state_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+
     /// A session is open: the coordinator said what this host should have.
     pub async fn welcomed(&self, welcome: v1::Welcome) {
+        self.lost.store(false, Ordering::Relaxed);
         self.environments.welcomed(&welcome.environments, &welcome.runs).await;
         self.runs.welcomed(&welcome.runs).await;
         self.steps.tell_all();
@@ -232,6 +242,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), E
     let listener = socket::listen(&config.socket).map_err(system("agent socket"))?;
     let agent = Arc::new(Agent {
         fence: Gate::read(&state).await?,
+        lost: AtomicBool::new(state.lost()),
         state,
         outbox,
         environments: Arc::clone(&environments),

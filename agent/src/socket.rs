@@ -67,6 +67,9 @@ impl Refusal {
 pub fn listen(path: &std::path::Path) -> io::Result<UnixListener> {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent)?;
+        let mode = std::fs::metadata(parent)?.permissions().mode();
+        // Users must be able to pass through; everything else in the folder is private by itself.
+        std::fs::set_permissions(parent, std::fs::Permissions::from_mode(mode | 0o011))?;
     }
     match std::fs::remove_file(path) {
         Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why),

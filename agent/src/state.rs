@@ -1,6 +1,7 @@
 //! What the agent remembers over restarts: a small SQLite file. If it is lost, the agent goes on with what it finds
 //! on the engine and in manifests, and says so.
 
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -124,6 +125,8 @@ impl State {
 }
 
 async fn open(path: &Path) -> std::result::Result<SqlitePool, sqlx::Error> {
+    // It holds settings of environments: nobody else reads it, wherever it lies. SQLite's other files follow it.
+    std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
     let url = format!("sqlite://{}", path.display());
     let options = SqliteConnectOptions::from_str(&url)?
         .create_if_missing(true)
@@ -180,6 +183,8 @@ fn aside(path: &Path) -> std::io::Result<PathBuf> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     /// A state in a folder that goes away with the returned guard.
@@ -208,6 +213,10 @@ pub(crate) mod tests {
         let state = State::open(folder.path(), true).await.expect("begun anew");
         assert!(state.lost());
         state.set_meta("a", "b").await.expect("usable");
+        for file in ["state.db", "state.db-wal"] {
+            let mode = std::fs::metadata(folder.path().join(file)).expect("there").permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{file}");
+        }
         let aside = std::fs::read_dir(folder.path()).expect("listed").flatten();
         assert!(aside.into_iter().any(|file| file.file_name().to_string_lossy().contains("damaged")));
         let empty = tempfile::tempdir().expect("a folder");

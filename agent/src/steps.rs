@@ -181,7 +181,7 @@ impl Steps {
     /// Has everything looked at again.
     pub fn wake(&self) {
         for target in self.targets().values() {
-            let _ = target.send.send(News::Event(Box::new(Event::Tick)));
+            let _ = target.send.send(News::Look);
         }
     }
 

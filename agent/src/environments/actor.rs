@@ -197,6 +197,7 @@ impl<'a> Pass<'a> {
                     if self.parts.values().any(|part| part.failure.is_some()) {
                         return Next::Again;
                     }
+                    self.lead_again();
                 }
                 Some(event) = self.events.recv() => self.take(event).await,
                 Some(_) = self.launches.join_next() => {}
@@ -249,6 +250,13 @@ impl<'a> Pass<'a> {
                 });
             }
         }
+    }
+
+    /// Whatever was told or missed: published ports lead to what runs.
+    fn lead_again(&mut self) {
+        let running: Vec<_> = self.parts.iter().filter_map(|(name, part)| Some((name.clone(), part.address?))).collect();
+        let (host, plan) = (Arc::clone(&self.host), Arc::clone(&self.plan));
+        self.others.spawn(async move { launch::lead_missing(&host, &plan, running).await });
     }
 
     fn launch(&mut self, name: String) {

@@ -60,3 +60,21 @@ async fn lead(host: &Arc<Host>, plan: &Plan, name: &str, port: u16, address: IpA
     };
     Ok(host.routes.set(route).await?)
 }
+
+/// Leads the ports that the relay does not lead to what runs.
+pub async fn lead_missing(host: &Arc<Host>, plan: &Arc<Plan>, running: Vec<(String, IpAddr)>) {
+    let Ok(entries) = host.routes.entries().await else { return };
+    for (name, address) in running {
+        for port in plan.stack.services.get(&name).iter().flat_map(|service| &service.ports) {
+            let endpoint = Some(SocketAddr::new(address, *port));
+            let led = |entry: &crate::routes::Entry| {
+                entry.key == plan::key(&plan.id, &name, *port) && entry.endpoint == endpoint && entry.confirmed
+            };
+            if !entries.iter().any(led)
+                && let Err(why) = lead(host, plan, &name, *port, address).await
+            {
+                tracing::warn!(environment = %plan.id, %why, "a published port cannot be led yet");
+            }
+        }
+    }
+}

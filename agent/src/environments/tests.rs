@@ -7,7 +7,7 @@ use super::*;
 use crate::engine::fake::{Behaviour, Fake, Fault, Op};
 use crate::engine::{Engine as _, Error as EngineError};
 use crate::host::tests::{at, host};
-use crate::routes::Table;
+use crate::routes::{Routes as _, Table};
 
 const ID: &str = "0189abcd-0000-7000-8000-0123456789ab";
 const SHORT: &str = "0123456789ab";
@@ -243,6 +243,29 @@ async fn a_database_that_dies_is_restarted_on_the_same_port() {
     let after = until(&environments, is(EnvironmentState::Ready)).await;
     assert_eq!(fake.starts(&name("postgres")), 2);
     assert_eq!(before.observed.services[1].addresses, after.observed.services[1].addresses);
+}
+
+#[tokio::test]
+async fn a_relay_that_lost_its_table_is_told_again() {
+    let fake = Arc::new(Fake::new());
+    behave(&fake);
+    let routes = Arc::new(Table::default());
+    let folder = tempfile::tempdir().expect("a folder");
+    let host = at(Arc::clone(&fake), routes.clone(), folder.path(), Path::new("/nowhere"), "h1").await;
+    let environments = Environments::new(host);
+    environments.order(order(1)).await;
+    until(&environments, is(EnvironmentState::Ready)).await;
+    let before = routes.entries().await.expect("listed");
+    for entry in &before {
+        routes.remove(entry.port, &entry.key).await.expect("removed");
+    }
+    environments.wake();
+    let again = async {
+        while routes.entries().await.expect("listed") != before {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), again).await.expect("led again");
 }
 
 #[tokio::test]

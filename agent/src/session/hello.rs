@@ -29,7 +29,7 @@ pub async fn compose(agent: &Arc<Agent>, backlog: usize) -> v1::Hello {
         targets: agent.steps.applied(),
         runs: agent.running(),
         backlog: u32::try_from(backlog).unwrap_or(u32::MAX),
-        state_lost: agent.state.lost(),
+        state_lost: agent.state_lost(),
         process_id: agent.process_id.clone(),
     })
 }

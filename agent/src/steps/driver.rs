@@ -37,6 +37,10 @@ pub(super) enum News {
     Inspected { existing: Vec<Existing>, routed: Option<ReleaseId> },
     /// Tell the whole state again.
     Tell,
+    /// Look at the relay: whatever was told or missed, it says where traffic goes.
+    Look,
+    /// Where the relay leads traffic.
+    Led(Option<ReleaseId>),
 }
 
 /// A process that runs.
@@ -74,6 +78,8 @@ pub(super) struct Driver {
     wake_at: Option<Duration>,
     phase: Option<StepPhase>,
     routed: Option<ReleaseId>,
+    routing: bool,
+    inspected: bool,
     tasks: JoinSet<()>,
 }
 
@@ -113,6 +119,8 @@ impl Driver {
             wake_at: None,
             phase: None,
             routed: None,
+            routing: false,
+            inspected: false,
             tasks: JoinSet::new(),
         };
         driver.perform(actions).await;
@@ -150,7 +158,11 @@ impl Driver {
         match news {
             News::Event(event) => {
                 match &*event {
-                    Event::Routed { release } => self.routed = *release,
+                    Event::Routed { release } => {
+                        self.routed = *release;
+                        self.routing = false;
+                    }
+                    Event::RouteFailed { .. } => self.routing = false,
                     Event::Exited { release, process, instance, .. } => {
                         let key = (*release, process.clone());
                         if self.running.get(&key).is_some_and(|one| one.instance == *instance) {
@@ -174,6 +186,17 @@ impl Driver {
                 self.machine.report_again();
                 Some(Event::Tick)
             }
+            News::Look => {
+                self.look();
+                Some(Event::Tick)
+            }
+            // While a switch is under way its own answer counts.
+            News::Led(release) if !self.routing && release != self.routed => {
+                tracing::warn!(target = %self.target, "the relay leads elsewhere than it was told");
+                self.routed = release;
+                Some(Event::Routed { release })
+            }
+            News::Led(_) => None,
         }
     }
 
@@ -314,6 +337,7 @@ impl Driver {
 
     fn inspected(&mut self, existing: Vec<Existing>, routed: Option<ReleaseId>) -> Event {
         self.routed = routed;
+        self.inspected = true;
         let mut containers = Vec::new();
         for one in existing {
             let running = one.running.map(|address| self.know(one.release, &one.process, one.id, address));
@@ -351,7 +375,20 @@ impl Driver {
         self.spawn(perform::stop(Arc::clone(&self.host), known, release, process, drain, kill));
     }
 
+    fn look(&mut self) {
+        if self.routing || !self.inspected {
+            return;
+        }
+        let (host, target, send) = (Arc::clone(&self.host), self.target.clone(), self.send.clone());
+        self.tasks.spawn(async move {
+            if let Ok(routed) = super::traffic::routed(&host, &target).await {
+                let _ = send.send(News::Led(routed));
+            }
+        });
+    }
+
     fn route(&mut self, release: Option<ReleaseId>) {
+        self.routing = true;
         let known = release.and_then(|id| self.releases.get(&id).cloned());
         let addresses = release.map(|id| self.addresses(id)).unwrap_or_default();
         self.spawn(perform::route(Arc::clone(&self.host), self.target.clone(), release, known, addresses));

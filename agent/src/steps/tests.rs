@@ -237,6 +237,21 @@ async fn a_process_that_dies_is_restarted_and_keeps_its_traffic() {
 }
 
 #[tokio::test]
+async fn a_relay_that_lost_its_table_is_told_again() {
+    let bench = Bench::new().await;
+    serving(&bench.fake, 1, 200);
+    bring_up(&bench, 1, 1).await;
+    bench.host.routes.remove(18_931, "target:bot/production:web").await.expect("removed");
+    bench.steps.wake();
+    let again = async {
+        while bench.routes.route(18_931).is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), again).await.expect("led again");
+}
+
+#[tokio::test]
 async fn a_port_of_somebody_else_is_refused_before_anything_is_touched() {
     let bench = Bench::new().await;
     let route = crate::routes::Route {
