@@ -11,8 +11,11 @@ mod step;
 
 use std::process::ExitCode;
 
-/// Name and measurement, in the order of BENCHMARKS.md.
-const ALL: [(&str, fn() -> String); 6] = [
+/// A name, and what measures.
+type Measurement = (&'static str, fn() -> String);
+
+/// In the order of BENCHMARKS.md.
+const ALL: [Measurement; 6] = [
     ("step", step::measure),
     ("env", environment::measure),
     ("run", run::measure),
