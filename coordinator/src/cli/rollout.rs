@@ -117,10 +117,15 @@ pub async fn run(command: Command, client: &Client, output: &Output) -> Result<E
         Command::Status { rollout, why } => {
             let rollout = rollouts.status(v1::RolloutRequest { rollout }).await?.into_inner();
             output.show(&rollout, || {
-                lines(output, &rollout_view::status(&rollout));
+                let mut shown = rollout_view::status(&rollout);
                 if why {
-                    lines(output, &rollout_view::why(&rollout));
+                    if !rollout_view::has_ended(rollout.state()) {
+                        // What it waits for is the first line of the reasons.
+                        shown.pop();
+                    }
+                    shown.extend(rollout_view::why(&rollout));
                 }
+                lines(output, &shown);
             })?;
             Ok(ExitCode::SUCCESS)
         }
