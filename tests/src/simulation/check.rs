@@ -5,10 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use domain::ids::{Fence, Generation, ReleaseId, RolloutId};
 use domain::name::Name;
-use domain::rollout::decision::Note;
 use domain::rollout::plan::Plan;
 use domain::rollout::progress::{Ordered, Previous, Progress, RolloutState, Step, StepState};
-use domain::rollout::reports::Presence;
 use domain::step::event::{Outcome, Sample};
 use domain::step::journal::{Settled, Slot, StepPhase, Verdict};
 use domain::step::report::{HealthNow, StageOutcome};
@@ -76,8 +74,6 @@ pub struct Commit<'a> {
     pub before: &'a Progress,
     /// After.
     pub after: &'a Progress,
-    /// The turn's notes.
-    pub notes: &'a [Note],
     /// The hosts' index by the plan's order.
     pub hosts: &'a [usize],
 }
@@ -108,10 +104,9 @@ impl Check {
         if commit.after.state.is_terminal() {
             self.terminal.insert(rollout, commit.after.state);
         }
-        for note in commit.notes {
-            if let Note::WavePassed { wave } = note {
-                self.gate(commit, *wave, brain)?;
-            }
+        let ended = commit.after.state == RolloutState::Succeeded && commit.before.state != RolloutState::Succeeded;
+        for wave in commit.before.wave..commit.after.wave + u32::from(ended) {
+            self.gate(commit, wave, brain)?;
         }
         let mut forward = Vec::new();
         for (ordinal, (old, new)) in commit.before.steps.iter().zip(&commit.after.steps).enumerate() {
@@ -200,7 +195,7 @@ impl Check {
         if self.halted.contains(&plan.rollout) {
             return broken("S21", "a forward order after a pause or cancel was answered");
         }
-        let unknown = |ordinal: usize| brain.presence(commit.hosts[ordinal]) != Presence::Ready;
+        let unknown = |ordinal: usize| !brain.known(commit.hosts[ordinal]);
         let steps = || commit.after.steps.iter().enumerate();
         let unavailable = steps().filter(|(ordinal, step)| busy(step.state) || (step.touched() && unknown(*ordinal))).count();
         let parallel = plan.policy.max_parallel.of(plan.size()).max(1) as usize;
@@ -254,7 +249,7 @@ impl Check {
                 continue;
             }
             let host = commit.hosts[ordinal];
-            let fresh = brain.presence(host) == Presence::Ready
+            let fresh = brain.known(host)
                 && brain.report(host).is_some_and(|report| {
                     report.health == HealthNow::Passing && report.current == Some(commit.plan.release)
                 });
@@ -287,7 +282,7 @@ impl Check {
             let current = told.is_some_and(|report| {
                 report.generation == new.generation || report.step.as_ref().is_some_and(|step| step.generation == new.generation)
             });
-            if brain.presence(host) != Presence::Ready || !current {
+            if !brain.known(host) || !current {
                 return broken("S11", format!("{name} became {} without an observation", new.state.name()));
             }
         }
@@ -314,7 +309,7 @@ impl Check {
                 report.serving && report.current.is_some() && report.health == HealthNow::Passing
             });
             let ended = commit.after.state.is_terminal() && step.state == StepState::Failed;
-            (ended || !busy(step.state)) && !step.converging && passes && brain.presence(commit.hosts[ordinal]) == Presence::Ready
+            (ended || !busy(step.state)) && !step.converging && passes && brain.known(commit.hosts[ordinal])
         };
         let count = |steps: &[Step]| (0..steps.len()).filter(|ordinal| well(steps, *ordinal)).count();
         let taken = (0..commit.after.steps.len()).any(|ordinal| {
@@ -351,9 +346,9 @@ impl Check {
     }
 
     /// An order was sent.
-    pub fn sent(&self, name: &str, presence: Presence, mutating: bool) -> Verdicts {
-        if mutating && presence != Presence::Ready {
-            return broken("S18", format!("an order was sent to {name}, which is {presence:?}"));
+    pub fn sent(&self, name: &str, known: bool, mutating: bool) -> Verdicts {
+        if mutating && !known {
+            return broken("S18", format!("an order was sent to {name}, which is not heard from"));
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use domain::health::{HealthCheck, Probe};
 use domain::host::{Facts, Host, Liveness};
-use domain::ids::{BuildId, HostId, ReleaseId, RolloutId};
+use domain::ids::{BuildId, HostId, ReleaseId};
 use domain::label::{Labels, Selector};
 use domain::name::{Name, TargetRef};
 use domain::policy::{Amount, OnNewer, Policy};
@@ -48,6 +48,15 @@ pub struct Planned {
 pub enum Ask {
     /// Start the rollout of this release (index), taking over or not.
     Start {
+        /// Index of the release.
+        release: usize,
+        /// Unlock the target.
+        unlock: bool,
+    },
+    /// The same start again: a client that had no answer.
+    StartAgain {
+        /// Which start.
+        start: usize,
         /// Index of the release.
         release: usize,
         /// Unlock the target.
@@ -201,12 +210,6 @@ impl Scenario {
     pub fn target(&self) -> TargetRef {
         TargetRef { app: name("bot"), target: name("production") }
     }
-}
-
-/// The id of the rollout started as the n-th.
-#[must_use]
-pub fn rollout_id(number: u64) -> RolloutId {
-    RolloutId::new(id(4, number))
 }
 
 fn host(number: u64, scheduler: bool) -> Host {

@@ -10,7 +10,7 @@ mod network;
 use std::collections::BTreeMap;
 
 use domain::hello::Fenced;
-use domain::ids::{Fence, ReleaseId};
+use domain::ids::{Fence, Generation, ReleaseId, RolloutId};
 use domain::name::Name;
 use domain::step::event::{Event, Instance, Sample};
 use domain::step::order::{Envelope, Work};
@@ -59,7 +59,7 @@ pub(super) enum Up {
 #[derive(Clone, Debug)]
 pub(super) enum Op {
     Inspect,
-    Stage { generation: domain::ids::Generation },
+    Stage { generation: Generation },
     Start { release: ReleaseId, process: Name },
     Stop { release: ReleaseId, process: Name },
     Route { release: Option<ReleaseId> },
@@ -80,6 +80,7 @@ pub(super) enum Ev {
     Sampled { host: usize, run: u64, sample: Box<Sample>, taken: Micros },
     BrainStart,
     BrainTick { epoch: u64 },
+    BrainLook { epoch: u64 },
     BrainWake { epoch: u64, at: Micros },
     Do(Ask),
     Heal,
@@ -100,7 +101,15 @@ pub struct World {
     clock_offset: i64,
     sessions: u64,
     healing: bool,
-    started: u64,
+    /// Starts asked for: each has an idempotency key of its own, and the rollout that answered it.
+    starts: Vec<Option<RolloutId>>,
+    /// Last sent to each host: generation, whether a confirmation, when, in which session.
+    sent: BTreeMap<usize, (Generation, bool, Micros, u64)>,
+    /// The earliest wake-up that stands.
+    wake: Option<Micros>,
+    /// A look at the rollouts is due.
+    looking: bool,
+    waited: BTreeMap<RolloutId, &'static str>,
     trace: Option<Vec<String>>,
     works: BTreeMap<(ReleaseId, usize), Work>,
 }
@@ -122,8 +131,7 @@ pub fn run(seed: u64, trace: bool) -> Result<(Stats, Vec<String>), Box<Broken>> 
 impl World {
     fn new(scenario: Scenario, trace: bool) -> Self {
         let hosts: Vec<SimHost> = scenario.hosts.iter().map(SimHost::new).collect();
-        let mut brain = Brain::default();
-        brain.rows.hosts.resize(hosts.len(), super::brain::HostRow::default());
+        let brain = Brain::new(&scenario);
         let rng = Rng::new(scenario.seed.wrapping_mul(31).wrapping_add(7));
         let mut world = Self {
             now: 0,
@@ -137,7 +145,11 @@ impl World {
             clock_offset: 0,
             sessions: 0,
             healing: false,
-            started: 0,
+            starts: Vec::new(),
+            sent: BTreeMap::new(),
+            wake: None,
+            looking: false,
+            waited: BTreeMap::new(),
             trace: trace.then(Vec::new),
             works: BTreeMap::new(),
             scenario,
@@ -166,6 +178,7 @@ impl World {
             self.at(after, Ev::AgentStart { host, boot: 1 });
         }
         self.at(0, Ev::BrainStart);
+        self.brain.calm(false);
         for (at, ask) in self.scenario.asks.clone() {
             self.at(at, Ev::Do(ask));
         }
@@ -175,6 +188,7 @@ impl World {
     fn play(&mut self) -> Verdicts {
         while let Some(((at, _), event)) = self.queue.pop_first() {
             self.now = at;
+            self.brain.set_clock(self.wall());
             if at > self.scenario.end_at {
                 break;
             }
@@ -184,6 +198,7 @@ impl World {
                 break;
             }
         }
+        self.notice_commits()?;
         self.finish()
     }
 
@@ -204,6 +219,7 @@ impl World {
             Ev::Sampled { host, run, sample, taken } => self.sampled(host, run, *sample, taken),
             Ev::BrainStart => self.brain_start(),
             Ev::BrainTick { epoch } => self.brain_tick(epoch),
+            Ev::BrainLook { epoch } => self.brain_look(epoch),
             Ev::BrainWake { epoch, at } => self.brain_wake(epoch, at),
             Ev::Do(ask) => self.ask(ask),
             Ev::Heal => self.heal(),

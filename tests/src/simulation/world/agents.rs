@@ -40,7 +40,7 @@ impl World {
             return Ok(());
         }
         let clock = self.hosts[host].clock(self.now);
-        let reachable = self.brain.up && !self.hosts[host].cut(self.now);
+        let reachable = self.brain.up() && !self.hosts[host].cut(self.now);
         let fenced = self.hosts[host].fenced;
         let now = self.now;
         let Some(agent) = &mut self.hosts[host].agent else { return Ok(()) };

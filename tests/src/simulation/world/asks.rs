@@ -1,128 +1,118 @@
 //! What people ask, and what the world does to hosts and coordinator at drawn instants.
 
-use domain::host::{Host, Liveness};
-use domain::policy::OnNewer;
-use domain::rollout::ask;
-use domain::rollout::plan::{Kind, Request, plan};
-use domain::rollout::progress::{Progress, RolloutState};
+use coordinator::app::idempotency::Key;
+use coordinator::app::rollouts;
+use domain::release::Digest;
+use domain::rollout::progress::RolloutState;
 
 use super::{Ev, World};
 use crate::simulation::SECOND;
-use crate::simulation::brain::Row;
-use crate::simulation::check::Verdicts;
+use crate::simulation::brain::now;
+use crate::simulation::check::{Verdicts, Violation};
 use crate::simulation::faults::Fault;
-use crate::simulation::scenario::{Ask, rollout_id};
+use crate::simulation::scenario::Ask;
 
 impl World {
     pub(super) fn ask(&mut self, ask: Ask) -> Verdicts {
         match ask {
             Ask::World(fault) => {
                 self.strike(fault);
-                return Ok(());
+                Ok(())
             }
-            _ if !self.brain.up => {
+            _ if !self.brain.up() => {
                 // A client tries again.
                 self.after(SECOND, Ev::Do(ask));
-                return Ok(());
+                Ok(())
             }
-            Ask::Start { release, unlock } => self.start_rollout(release, unlock),
+            Ask::Start { release, unlock } => {
+                self.starts.push(None);
+                self.start_rollout(self.starts.len() - 1, release, unlock)
+            }
+            Ask::StartAgain { start, release, unlock } => self.start_rollout(start, release, unlock),
             Ask::Pause | Ask::Resume | Ask::Cancel => self.person(ask),
         }
-        self.turns()
     }
 
-    fn start_rollout(&mut self, release: usize, unlock: bool) {
-        let hosts: Vec<Host> = self
-            .scenario
-            .hosts
-            .iter()
-            .enumerate()
-            .map(|(index, host)| Host {
-                liveness: self.brain.rows.hosts[index].liveness.unwrap_or(Liveness::Joined),
-                ..host.clone()
-            })
-            .collect();
-        let number = self.started + 1;
-        let request = Request {
-            rollout: rollout_id(number),
-            kind: Kind::Forward,
-            release: &self.scenario.releases[release].release,
-            members: &self.scenario.members,
-            policy: &self.scenario.policy,
-            hosts: &hosts,
-        };
-        let plan = match plan(request) {
-            Ok(plan) => plan,
+    /// A start has a key of its own: asked again after a lost answer, it is the same rollout (S20).
+    fn start_rollout(&mut self, start: usize, release: usize, unlock: bool) -> Verdicts {
+        let Some(ctx) = self.brain.ctx() else { return Ok(()) };
+        let number = self.scenario.releases[release].release.number;
+        let request = self.brain.start_request(number, unlock);
+        let body = Digest::parse(&format!("{start:064x}")).unwrap_or_else(|error| unreachable!("64 digits: {error}"));
+        let key = Key::with_body("start", &format!("job-{start}"), body).ok().flatten();
+        let superseding = self.brain.rollouts().filter(|(_, progress)| progress.supersede_asked).count();
+        let answer = now(rollouts::start(&ctx, self.brain.principal(), &request, key.as_ref()));
+        self.settle()?;
+        self.notice_commits()?;
+        let again = Ask::StartAgain { start, release, unlock };
+        match answer {
+            Ok(view) => {
+                let id = view.row.plan.rollout;
+                if self.starts[start].is_some_and(|first| first != id) {
+                    return Err(Violation { invariant: "S20", text: format!("one key started {id} and another rollout") });
+                }
+                self.starts[start] = Some(id);
+                let after = self.brain.rollouts().filter(|(_, progress)| progress.supersede_asked).count();
+                for _ in superseding..after {
+                    self.stats.fault(Fault::Supersede);
+                }
+                if self.rng.permille(100) {
+                    // A client that did not see the answer.
+                    self.after(SECOND, Ev::Do(again));
+                }
+                self.look_soon();
+            }
             Err(error) => {
                 self.say(|| format!("   start refused: {error}"));
-                if error.code() == "E_HOST_UNREACHABLE" && !self.healing {
-                    self.after(20 * SECOND, Ev::Do(Ask::Start { release, unlock }));
-                }
-                return;
-            }
-        };
-        let locked = self.brain.rows.lock.as_ref().is_some_and(|lock| lock.until > self.wall());
-        if locked && !unlock {
-            self.say(|| "   start refused: locked".to_owned());
-            return;
-        }
-        self.started = number;
-        self.stats.rollouts += 1;
-        let index = |member: &domain::rollout::plan::Member| {
-            self.scenario.hosts.iter().position(|host| host.id == member.member).unwrap_or(0)
-        };
-        let indices: Vec<usize> = plan.members.iter().map(index).collect();
-        let progress = Progress::queued(plan.members.len());
-        if plan.policy.on_newer == OnNewer::Supersede {
-            self.supersede_older(&plan.rollout.to_string());
-        }
-        self.brain.rows.rollouts.push(Row { plan, hosts: indices, progress, unlocked: unlock, began: false });
-        self.say(|| format!("   rollout {} asked for", number - 1));
-    }
-
-    fn supersede_older(&mut self, by: &str) {
-        let now = self.wall();
-        let mut taken = 0;
-        for row in &mut self.brain.rows.rollouts {
-            if ask::supersede(&row.plan, &mut row.progress, by, now).is_ok() {
-                taken += 1;
+                let wait = match error.reason() {
+                    "E_STORE_UNAVAILABLE" => SECOND,
+                    "E_HOST_UNREACHABLE" if !self.healing => 20 * SECOND,
+                    _ => return self.created(),
+                };
+                self.after(wait, Ev::Do(again));
             }
         }
-        for _ in 0..taken {
-            self.stats.fault(Fault::Supersede);
-        }
+        self.created()
     }
 
-    fn person(&mut self, ask: Ask) {
-        let now = self.wall();
-        let found = self.brain.rows.rollouts.iter().position(|row| row.progress.state.is_active());
-        let Some(index) = found.or_else(|| self.brain.rows.rollouts.iter().position(|row| !row.progress.state.is_terminal()))
-        else {
-            return;
+    /// S20: never more rollouts than keys.
+    fn created(&self) -> Verdicts {
+        let (created, keys) = (self.brain.rows.len(), self.starts.len());
+        if created > keys {
+            return Err(Violation { invariant: "S20", text: format!("{created} rollouts by {keys} keys") });
+        }
+        Ok(())
+    }
+
+    fn person(&mut self, ask: Ask) -> Verdicts {
+        let Some(ctx) = self.brain.ctx() else { return Ok(()) };
+        self.notice_commits()?;
+        let active = self.brain.rows.iter().find(|row| row.progress.state.is_active());
+        let Some(row) = active.or_else(|| self.brain.rows.iter().find(|row| !row.progress.state.is_terminal())) else {
+            return Ok(());
         };
-        let row = &mut self.brain.rows.rollouts[index];
         let id = row.plan.rollout;
-        match ask {
-            Ask::Pause => {
-                if ask::pause(&mut row.progress, "asha", now).is_ok() {
-                    self.stats.fault(Fault::Pause);
-                    self.check.halted(id, true);
-                }
+        let (asked, fault) = match ask {
+            Ask::Pause => (rollouts::Ask::Pause, Some(Fault::Pause)),
+            Ask::Cancel => (rollouts::Ask::Cancel, Some(Fault::Cancel)),
+            _ => (rollouts::Ask::Resume, None),
+        };
+        let answer = now(rollouts::change(&ctx, self.brain.principal(), &id.to_string(), asked, ""));
+        self.settle()?;
+        self.notice_commits()?;
+        self.say(|| format!("   {ask:?} of {}: {:?}", id.short(), answer.as_ref().map(|view| view.row.progress.state.name())));
+        match (answer, fault) {
+            (Ok(_), Some(fault)) => {
+                self.stats.fault(fault);
+                self.check.halted(id, true);
             }
-            Ask::Cancel => {
-                if ask::cancel(&row.plan, &mut row.progress, "asha", now).is_ok() {
-                    self.stats.fault(Fault::Cancel);
-                    self.check.halted(id, true);
-                }
-            }
-            _ => {
-                if ask::resume(&row.plan, &mut row.progress, "asha", now).is_ok() {
-                    self.check.halted(id, false);
-                }
-            }
+            (Ok(_), None) => self.check.halted(id, false),
+            // Whether it was done is not known: a resume may have been.
+            (Err(error), None) if error.reason() == "E_STORE_UNAVAILABLE" => self.check.halted(id, false),
+            (Err(_), _) => {}
         }
-        let state = self.brain.rows.rollouts[index].progress.state;
-        self.say(|| format!("   {ask:?} of rollout {index}: {}", state.name()));
+        self.look_soon();
+        Ok(())
     }
 
     fn strike(&mut self, fault: Fault) {
@@ -194,6 +184,7 @@ impl World {
     /// Injection ends. People come back to what they left paused; some of it stays paused.
     pub(super) fn heal(&mut self) -> Verdicts {
         self.healing = true;
+        self.brain.calm(true);
         self.say(|| "   healing".to_owned());
         for host in &mut self.hosts {
             host.silent_until = 0;
@@ -205,10 +196,10 @@ impl World {
         }
         let until = self.now + 100 * SECOND;
         let mut at = self.now + 10 * SECOND;
+        let paused = self.brain.rows.iter().any(|row| row.progress.state == RolloutState::Paused);
         while at < until {
             let ask = *self.rng.pick(&[Ask::Resume, Ask::Resume, Ask::Cancel]);
-            let paused = |world: &Self| world.brain.rows.rollouts.iter().any(|row| row.progress.state == RolloutState::Paused);
-            if self.rng.permille(300) || paused(self) && self.rng.permille(400) {
+            if self.rng.permille(300) || paused && self.rng.permille(400) {
                 self.at(at, Ev::Do(ask));
             }
             at += 30 * SECOND;

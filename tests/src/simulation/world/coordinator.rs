@@ -1,53 +1,41 @@
-//! The coordinator in the world: sessions, commits that fail, turns, deliveries.
+//! The coordinator in the world: its start and death, its sessions' messages, its turns, and what it sends.
 
-use domain::hello::{Fenced, Standing};
-use domain::rollout::decision::Decision;
+use coordinator::tasks::rollouts as task;
+use domain::hello::Fenced;
+use domain::ids::RolloutId;
 use domain::rollout::progress::Progress;
-use domain::step::order::{Envelope, Order, OrderKind};
+use domain::step::order::{Envelope, OrderKind};
 use domain::step::report::Report;
+use proto::convert::step::Ordered;
 
 use super::{Down, Ev, Up, World};
-use crate::simulation::brain::Session;
+use crate::simulation::brain::now;
 use crate::simulation::check::{Commit, Verdicts, Violation};
-use crate::simulation::faults::Fault;
 use crate::simulation::{Micros, SECOND};
 
 const TICK: Micros = 2 * SECOND;
-const RESEND: Micros = 4 * SECOND;
-
-/// What became of a commit.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Done {
-    Yes,
-    No,
-    /// Made, and the coordinator does not know.
-    Unknown,
-    /// Made, and the coordinator is dead.
-    Dead,
-}
+const RESEND: Micros = 5 * SECOND;
 
 impl World {
     pub(super) fn brain_start(&mut self) -> Verdicts {
-        if self.brain.up {
+        if self.brain.up() {
             return Ok(());
         }
-        self.brain.up = true;
-        self.brain.rows.epoch += 1;
-        self.brain.started = self.wall();
-        self.brain.sessions.clear();
-        self.brain.sent.clear();
-        self.brain.wake = None;
-        let epoch = self.brain.rows.epoch;
+        self.brain.start();
+        self.sent.clear();
+        self.wake = None;
+        self.looking = false;
+        let epoch = self.brain.epoch();
         self.say(|| format!("   coordinator starts, epoch {epoch}"));
         self.after(SECOND / 10, Ev::BrainTick { epoch });
         Ok(())
     }
 
     pub(super) fn brain_dies(&mut self) {
-        if !self.brain.up {
+        if !self.brain.up() {
             return;
         }
-        self.brain.up = false;
+        self.brain.stop();
         self.say(|| "   coordinator dies".to_owned());
         // Its connections break; agents notice soon.
         for host in 0..self.hosts.len() {
@@ -63,45 +51,33 @@ impl World {
         self.after(wait, Ev::BrainStart);
     }
 
-    /// Draws what becomes of a commit that is about to be made.
-    fn fate(&mut self) -> Done {
-        if self.healing {
-            return Done::Yes;
+    /// After every call of the coordinator: what was committed is checked, and a death in a commit is carried out.
+    pub(super) fn settle(&mut self) -> Verdicts {
+        for (fault, count) in self.brain.take_faults() {
+            for _ in 0..count {
+                self.stats.fault(fault);
+            }
         }
-        let rates = &self.scenario.rates;
-        let draw = self.rng.between(0, 9999);
-        let (aborted, lost) = (rates.aborted, rates.aborted + rates.answer_lost);
-        let dead = lost + rates.crash_after;
-        if draw < aborted {
-            self.stats.fault(Fault::CommitAborted);
-            Done::No
-        } else if draw < lost {
-            self.stats.fault(Fault::CommitAnswerLost);
-            Done::Unknown
-        } else if draw < dead {
-            self.stats.fault(Fault::CrashAfterCommit);
-            Done::Dead
-        } else {
-            Done::Yes
+        if self.brain.take_crash() {
+            self.notice_commits()?;
+            self.brain_dies();
         }
+        Ok(())
     }
 
     pub(super) fn brain_hears(&mut self, host: usize, session: u64, message: Up) -> Verdicts {
-        if !self.brain.up || self.hosts[host].cut(self.now) {
+        if !self.brain.up() || self.hosts[host].cut(self.now) {
             return Ok(());
         }
-        let wall = self.wall();
-        match message {
+        let message = match message {
             Up::Hello(fenced, report) => return self.hello(host, session, fenced, &report),
-            Up::Beat | Up::Report(_) => {}
+            other => other,
+        };
+        if self.brain.session(host) != Some(session) {
+            self.to_agent(host, session, Down::Unknown);
+            return Ok(());
         }
-        match self.brain.sessions.get_mut(&host) {
-            Some(open) if open.id == session => open.heard = wall,
-            _ => {
-                self.to_agent(host, session, Down::Unknown);
-                return Ok(());
-            }
-        }
+        self.brain.heard(host, self.now);
         if let Up::Report(report) = message { self.store_report(host, session, &report) } else {
             self.to_agent(host, session, Down::Heard);
             Ok(())
@@ -109,144 +85,169 @@ impl World {
     }
 
     fn hello(&mut self, host: usize, session: u64, fenced: Fenced, report: &Report) -> Verdicts {
-        let newer = self.brain.sessions.get(&host).is_some_and(|open| open.id > session);
-        if newer {
+        if self.brain.session(host).is_some_and(|open| open >= session) {
             return Ok(());
         }
-        match self.brain.standing(fenced) {
-            Standing::Current => {}
-            other => {
-                return Err(Violation { invariant: "S3", text: format!("a coordinator that leads is told {other:?}") });
+        let taken = self.brain.hello(host, session, fenced, self.now);
+        self.settle()?;
+        match taken {
+            Ok(None) => {}
+            Ok(Some(stale)) => {
+                return Err(Violation { invariant: "S3", text: format!("a coordinator that leads is told: {}", stale.why) });
+            }
+            Err(_) => {
+                self.end_session(host, session);
+                return Ok(());
             }
         }
-        let heard = self.wall();
-        self.brain.sessions.insert(host, Session { id: session, heard, synced: false });
-        self.to_agent(host, session, Down::Welcome(self.brain.fence(), self.brain.rows.seq));
+        let (fence, seq) = self.brain.fence();
+        self.to_agent(host, session, Down::Welcome(fence, seq));
         self.store_report(host, session, report)
     }
 
-    fn store_report(&mut self, host: usize, session: u64, report: &Report) -> Verdicts {
-        let fate = self.fate();
-        if fate == Done::No {
-            return Ok(());
-        }
-        self.brain.take_report(host, report);
-        self.brain.rows.seq += 1;
-        match fate {
-            Done::Dead => {
-                self.brain_dies();
-                return Ok(());
-            }
-            Done::Unknown => return Ok(()),
-            _ => {}
-        }
-        if let Some(open) = self.brain.sessions.get_mut(&host) {
-            open.synced = true;
-        }
-        self.to_agent(host, session, Down::Ack(report.stamp));
-        self.see_liveness(host);
-        self.turns()
+    fn end_session(&mut self, host: usize, session: u64) {
+        self.brain.hang_up(host);
+        self.to_agent(host, session, Down::Unknown);
     }
 
-    fn see_liveness(&mut self, host: usize) -> bool {
-        let now = self.wall();
-        let Some(new) = self.brain.liveness_change(host, now) else { return false };
-        self.say(|| format!("{host:>2} is {new:?}"));
-        let row = &mut self.brain.rows.hosts[host];
-        row.liveness = Some(new);
-        row.changed = now;
-        if new == domain::host::Liveness::Unreachable {
-            // Whoever comes back says Hello first.
-            self.brain.sessions.remove(&host);
+    fn store_report(&mut self, host: usize, session: u64, report: &Report) -> Verdicts {
+        let stored = self.brain.report_came(host, report);
+        self.settle()?;
+        if !self.brain.up() {
+            return Ok(());
         }
-        true
+        self.brain.look_at_report(host);
+        let Ok(news) = stored else {
+            // As in the session's task: an error ends the session, and the agent says it all again.
+            self.end_session(host, session);
+            return self.settle();
+        };
+        self.to_agent(host, session, Down::Ack(report.stamp));
+        let first = !self.brain.observed(host);
+        if first && self.brain.synced(host).is_err() {
+            self.end_session(host, session);
+        }
+        self.settle()?;
+        if news || first {
+            self.look_soon();
+        }
+        Ok(())
+    }
+
+    /// The loop of rollouts is woken; wakes in between are one.
+    pub(super) fn look_soon(&mut self) {
+        if self.looking || !self.brain.up() {
+            return;
+        }
+        self.looking = true;
+        let epoch = self.brain.epoch();
+        let wait = self.rng.between(200, 3000);
+        self.after(wait, Ev::BrainLook { epoch });
     }
 
     pub(super) fn brain_tick(&mut self, epoch: u64) -> Verdicts {
-        if !self.brain.up || self.brain.rows.epoch != epoch {
-            return Ok(());
+        let Some(ctx) = self.brain.ctx().filter(|_| self.brain.epoch() == epoch) else { return Ok(()) };
+        for host in self.brain.silent(self.now) {
+            self.brain.hang_up(host);
         }
-        for host in 0..self.hosts.len() {
-            self.see_liveness(host);
-        }
-        self.turns()?;
-        if self.brain.up {
+        // As the task does: an error is logged, and the next tick looks again.
+        let _logged = now(coordinator::app::reports::liveness(&ctx));
+        self.settle()?;
+        self.look_soon();
+        if self.brain.up() {
             self.after(TICK, Ev::BrainTick { epoch });
         }
         Ok(())
     }
 
     pub(super) fn brain_wake(&mut self, epoch: u64, at: Micros) -> Verdicts {
-        if !self.brain.up || self.brain.rows.epoch != epoch || self.brain.wake != Some(at) {
-            return Ok(());
+        if self.brain.epoch() == epoch && self.wake == Some(at) {
+            self.wake = None;
+            self.look_soon();
         }
-        self.brain.wake = None;
-        self.turns()
+        Ok(())
     }
 
-    /// A turn of every rollout that needs one, until none changes.
-    pub(super) fn turns(&mut self) -> Verdicts {
-        for _ in 0..4 {
-            let mut changed = false;
-            for index in 0..self.brain.rows.rollouts.len() {
-                if self.brain.up && self.brain.rows.rollouts[index].progress.needs_turns() {
-                    changed |= self.turn(index)?;
-                }
-            }
-            if !changed {
+    /// One look of the task at all rollouts, as `tasks/rollouts.rs` does it.
+    pub(super) fn brain_look(&mut self, epoch: u64) -> Verdicts {
+        if self.brain.epoch() != epoch || !self.brain.up() {
+            return Ok(());
+        }
+        self.looking = false;
+        self.notice_commits()?;
+        for _ in 0..8 {
+            if !self.turns()? {
                 break;
             }
         }
         Ok(())
     }
 
-    fn turn(&mut self, index: usize) -> Result<bool, Violation> {
-        let decision = self.brain.decide(index, self.wall());
-        *self.stats.waiting.entry(decision.waiting.name()).or_default() += 1;
-        let changes = decision.next != self.brain.rows.rollouts[index].progress;
-        if changes {
-            let fate = self.fate();
-            if fate == Done::No {
+    fn turns(&mut self) -> Result<bool, Violation> {
+        let Some(ctx) = self.brain.ctx() else { return Ok(false) };
+        let Ok(open) = now(task::turning(&ctx)) else { return Ok(false) };
+        let mut changed = false;
+        for id in open {
+            let turn = now(task::turn(&ctx, id));
+            self.settle()?;
+            self.notice_commits()?;
+            if !self.brain.up() {
                 return Ok(false);
             }
-            self.commit(index, &decision)?;
-            match fate {
-                Done::Dead => {
-                    self.brain_dies();
-                    return Ok(true);
+            // An error: it may have been committed or not; nothing is sent, the next look sees.
+            let Ok(Some(turn)) = turn else {
+                self.look_soon();
+                continue;
+            };
+            changed |= turn.changed;
+            for ordered in &turn.orders {
+                self.send(ordered)?;
+            }
+            if let Some(at) = turn.wake_at {
+                self.wake_at(at);
+            }
+            self.count_waiting(id, turn.waiting.name());
+        }
+        Ok(changed)
+    }
+
+    fn count_waiting(&mut self, id: RolloutId, waiting: &'static str) {
+        *self.stats.waiting.entry(waiting).or_default() += 1;
+        if self.trace.is_some() && self.waited.insert(id, waiting) != Some(waiting) {
+            self.say(|| format!("   rollout {} waits: {waiting}", id.short()));
+        }
+    }
+
+    /// What the store has now against what it had: every difference is a commit, and is checked.
+    pub(super) fn notice_commits(&mut self) -> Verdicts {
+        for (index, before) in self.brain.look_at_rollouts(&self.hosts) {
+            let Some(before) = before else {
+                self.stats.rollouts += 1;
+                self.say(|| format!("   rollout {index} is in the store"));
+                continue;
+            };
+            self.trace_turn(index, &before);
+            let row = &self.brain.rows[index];
+            for (old, new) in before.steps.iter().zip(&row.progress.steps) {
+                if old.converging && !new.converging {
+                    self.stats.converged += 1;
                 }
-                Done::Unknown => return Ok(true),
-                _ => {}
             }
+            let commit = Commit { plan: &row.plan, before: &before, after: &row.progress, hosts: &row.hosts };
+            self.check.commit(&commit, &self.brain, &self.hosts)?;
+            self.check.together(&self.brain)?;
         }
-        self.deliver(index, &decision)?;
-        self.wake_at(&decision);
-        Ok(changes)
+        Ok(())
     }
 
-    fn commit(&mut self, index: usize, decision: &Decision) -> Verdicts {
-        let before = self.brain.rows.rollouts[index].progress.clone();
-        self.trace_turn(index, &before, decision);
-        for (old, new) in before.steps.iter().zip(&decision.next.steps) {
-            if old.converging && !new.converging {
-                self.stats.converged += 1;
-            }
-        }
-        self.brain.apply(index, decision);
-        let row = &self.brain.rows.rollouts[index];
-        let commit =
-            Commit { plan: &row.plan, before: &before, after: &row.progress, notes: &decision.notes, hosts: &row.hosts };
-        self.check.commit(&commit, &self.brain, &self.hosts)?;
-        self.check.together(&self.brain)
-    }
-
-    fn trace_turn(&mut self, index: usize, before: &Progress, decision: &Decision) {
+    fn trace_turn(&mut self, index: usize, before: &Progress) {
         if self.trace.is_none() {
             return;
         }
-        let waiting = decision.waiting.to_string();
-        self.say(|| format!("   rollout {index} {} -> {}: {waiting}", before.state.name(), decision.next.state.name()));
-        for (ordinal, (old, new)) in before.steps.iter().zip(&decision.next.steps).enumerate() {
+        let after = self.brain.rows[index].progress.clone();
+        let reason = after.reason.as_ref().map(ToString::to_string).unwrap_or_default();
+        self.say(|| format!("   rollout {index} {} -> {} {reason}", before.state.name(), after.state.name()));
+        for (ordinal, (old, new)) in before.steps.iter().zip(&after.steps).enumerate() {
             if old.state != new.state || old.ordered != new.ordered {
                 let line = format!(
                     "     {ordinal:>2} {} -> {} ({:?}, generation {}) {:?}",
@@ -261,44 +262,32 @@ impl World {
         }
     }
 
-    fn deliver(&mut self, index: usize, decision: &Decision) -> Verdicts {
-        for order in &decision.commands {
-            let row = &self.brain.rows.rollouts[index];
-            let Some(ordinal) = row.plan.members.iter().position(|member| member.member == order.member) else { continue };
-            let host = row.hosts[ordinal];
-            self.send(host, order)?;
-        }
-        Ok(())
-    }
-
-    fn send(&mut self, host: usize, order: &Order) -> Verdicts {
-        let Some(session) = self.brain.sessions.get(&host).map(|session| session.id) else {
-            return Ok(());
-        };
-        if let Some((last, at, in_session)) = self.brain.sent.get(&host)
-            && last == order
-            && *in_session == session
+    fn send(&mut self, ordered: &Ordered) -> Verdicts {
+        let order = &ordered.order;
+        let Some(host) = self.hosts.iter().position(|host| host.id == order.executor) else { return Ok(()) };
+        let Some(session) = self.brain.session(host).filter(|_| self.brain.observed(host)) else { return Ok(()) };
+        let confirm = order.kind == OrderKind::Confirm;
+        if let Some((generation, was_confirm, at, in_session)) = self.sent.get(&host)
+            && (*generation, *was_confirm, *in_session) == (order.generation, confirm, session)
             && self.now < at + RESEND
         {
             return Ok(());
         }
         let mutating = !matches!(order.kind, OrderKind::Stage { .. });
-        self.check.sent(&self.hosts[host].name, self.brain.presence(host), mutating)?;
-        let work = order.kind.release().map(|release| self.work(release, host));
-        let envelope =
-            Envelope { fence: self.brain.fence(), ledger_seq: self.brain.rows.seq, order: order.clone(), work };
-        self.brain.sent.insert(host, (order.clone(), self.now, session));
-        self.to_agent(host, session, Down::Order(Box::new(envelope)));
+        self.check.sent(&self.hosts[host].name, self.brain.known(host), mutating)?;
+        let (fence, ledger_seq) = self.brain.fence();
+        let work = ordered.work.as_ref().map(proto::convert::step::OrderedRelease::work);
+        self.sent.insert(host, (order.generation, confirm, self.now, session));
+        self.to_agent(host, session, Down::Order(Box::new(Envelope { fence, ledger_seq, order: order.clone(), work })));
         Ok(())
     }
 
-    fn wake_at(&mut self, decision: &Decision) {
-        let Some(at) = decision.wake_at else { return };
+    fn wake_at(&mut self, at: domain::time::Timestamp) {
         let wait = u64::try_from(at.0 - self.wall().0).unwrap_or(0).max(1000);
         let when = self.now + wait;
-        if self.brain.wake.is_none_or(|stands| stands <= self.now || when < stands) {
-            self.brain.wake = Some(when);
-            let epoch = self.brain.rows.epoch;
+        if self.wake.is_none_or(|stands| stands <= self.now || when < stands) {
+            self.wake = Some(when);
+            let epoch = self.brain.epoch();
             self.at(when, Ev::BrainWake { epoch, at: when });
         }
     }

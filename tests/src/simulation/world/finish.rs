@@ -26,7 +26,7 @@ impl World {
     }
 
     pub(super) fn finish(&mut self) -> Verdicts {
-        for row in &self.brain.rows.rollouts {
+        for row in &self.brain.rows {
             *self.stats.ends.entry(row.progress.state.name()).or_default() += 1;
             for holder in &row.progress.holders {
                 *self.stats.held.entry(holder.name()).or_default() += 1;
@@ -40,7 +40,7 @@ impl World {
     /// L1: it ended, is paused with a reason, or waits behind one that is. L6: a dead host is no exception.
     fn rollouts_rest(&self) -> Verdicts {
         let mut behind_pause = false;
-        for row in &self.brain.rows.rollouts {
+        for row in &self.brain.rows {
             let progress = &row.progress;
             let rests = match progress.state {
                 RolloutState::Paused => {
@@ -98,7 +98,10 @@ impl World {
     /// The reachable members are all new, all old, or the rollout is paused with a reason. The last rollout of the
     /// target that touched it says which.
     fn outcome(&self) -> Verdicts {
-        let Some(row) = self.brain.rows.rollouts.iter().rfind(|row| row.began) else { return Ok(()) };
+        let began = |row: &&crate::simulation::brain::Row| {
+            row.progress.state.is_active() || row.progress.steps.iter().any(|step| step.generation.0 > 0)
+        };
+        let Some(row) = self.brain.rows.iter().rfind(began) else { return Ok(()) };
         if matches!(row.progress.state, RolloutState::Paused | RolloutState::Superseded) || !row.progress.state.is_terminal() {
             return Ok(());
         }
