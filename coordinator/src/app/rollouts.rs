@@ -12,6 +12,7 @@ use domain::release::{Build, Commit, Release};
 use domain::rollout::ask::{self, AskError};
 use domain::rollout::plan::{self, Kind, Plan, PlanError};
 use domain::rollout::progress::Progress;
+use domain::time::Timestamp;
 
 use super::idempotency::{self, Key};
 use super::ledger::{self, Event};
@@ -272,13 +273,16 @@ async fn insert(
         .await?;
     }
     let progress = Progress::queued(plan.members.len());
+    // Which of two rollouts is the newer is told by this; a clock that was set back must not turn them round.
+    let last = tx.rollout_list(&principal.project, Some(&plan.target), 1).await?.into_iter().next();
+    let created_at = last.map_or(ctx.now(), |last| ctx.now().max(Timestamp(last.created_at.0 + 1)));
     let row = RolloutRow {
         project: principal.project.clone(),
         principal: principal.id,
         from: prepared.from.as_ref().map(|release| release.id),
         message: message.to_owned(),
         unlocked,
-        created_at: ctx.now(),
+        created_at,
         finished_at: None,
         progress,
         plan: plan.into(),
