@@ -194,7 +194,8 @@ impl TryFrom<v1::Evidence> for Failure {
             text: cut(answer.text),
         });
         Ok(Self {
-            cause: Cause::from_code(&evidence.code).ok_or_else(|| Error::invalid("evidence.code", "an unknown cause"))?,
+            cause: Cause::from_code(&evidence.code)
+                .ok_or_else(|| Error::invalid("evidence.code", "an unknown cause"))?,
             process,
             text: cut(evidence.text),
             answers: answers.collect(),
@@ -259,7 +260,8 @@ impl TryFrom<v1::StageProgress> for StageReport {
             (false, _) => None,
             (true, None) => Some(StageOutcome::Ready),
             (true, Some(code)) => Some(StageOutcome::Refused(StageRefusal {
-                check: StageCheck::from_code(&code).ok_or_else(|| Error::invalid("stage.refused", "an unknown check"))?,
+                check: StageCheck::from_code(&code)
+                    .ok_or_else(|| Error::invalid("stage.refused", "an unknown check"))?,
                 text: stage.text.chars().take(LINE_CHARS).collect(),
             })),
         };
