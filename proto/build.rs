@@ -6,9 +6,8 @@ use prost::Message;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files: Vec<PathBuf> = {
-        let mut found: Vec<PathBuf> = std::fs::read_dir("muster/v1")?
-            .map(|entry| entry.map(|entry| entry.path()))
-            .collect::<Result<_, _>>()?;
+        let mut found: Vec<PathBuf> =
+            std::fs::read_dir("muster/v1")?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
         found.retain(|path| path.extension().is_some_and(|ending| ending == "proto"));
         found.sort();
         found

@@ -12,9 +12,9 @@ use tokio::task::AbortHandle;
 use tonic::transport::Channel;
 
 use crate::config::Config;
+use crate::engine::Engine;
 use crate::engine::docker::Docker;
 use crate::engine::watch::Watch;
-use crate::engine::Engine;
 use crate::environments::Environments;
 use crate::failpoints::Failpoints;
 use crate::host::Host;
@@ -199,7 +199,8 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), E
     let rebooted = state.meta("boot_id").await?.is_some_and(|before| before != boot_id);
     state.set_meta("boot_id", &boot_id).await?;
     let ports: PortRange = config.ports.parse().map_err(Error::Config)?;
-    let mut relay = SpawnConfig::this_binary(config.state_dir.join("relay"), config.relay_socket()).map_err(system("relay"))?;
+    let mut relay =
+        SpawnConfig::this_binary(config.state_dir.join("relay"), config.relay_socket()).map_err(system("relay"))?;
     relay.ports = ports;
     let client = spawn::ensure_running(&relay).await?;
     let outbox = Arc::new(Outbox::default());

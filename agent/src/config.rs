@@ -178,7 +178,11 @@ mod tests {
         for more in ["listen = \"x\"", "subnets = \"10.0.0.0/30\"", "listen_address = \"here\""] {
             assert!(read(&format!("{base}{more}\n")).is_err(), "{more}");
         }
-        for text in ["state_dir = \"/x\"", "coordinator = \"x\"\nstate_dir = \"/x\"", "coordinator = \"x:1\"\nstate_dir = \"x\""] {
+        for text in [
+            "state_dir = \"/x\"",
+            "coordinator = \"x\"\nstate_dir = \"/x\"",
+            "coordinator = \"x:1\"\nstate_dir = \"x\"",
+        ] {
             assert!(read(text).is_err(), "{text}");
         }
     }

@@ -184,7 +184,8 @@ impl Environments {
             return Err(Failure::lasting("E_TOO_MANY", text));
         }
         // After a loss of the state the manifest still knows what was granted for this very environment.
-        let known = || data::Manifest::read(&self.host.pool, &order.id).ok().flatten().and_then(|manifest| manifest.folder);
+        let known =
+            || data::Manifest::read(&self.host.pool, &order.id).ok().flatten().and_then(|manifest| manifest.folder);
         let mut folder = held.and_then(|held| held.folder).or_else(known);
         if order.up && !order.grant.is_empty() {
             let now = crate::clock::now();
@@ -276,7 +277,9 @@ impl Environments {
         };
         let stays = |id: &String, run: &String| if run.is_empty() { keep.contains(id) } else { runs.contains(run) };
         for (id, run) in &held {
-            if !stays(id, run) && let Err(why) = self.drop(id).await {
+            if !stays(id, run)
+                && let Err(why) = self.drop(id).await
+            {
                 tracing::warn!(environment = %id, %why, "a surplus environment cannot be removed");
             }
         }
@@ -291,7 +294,8 @@ impl Environments {
             if stays(&id, &manifest.run) || self.running().contains_key(&id) {
                 continue;
             }
-            let order = v1::EnvironmentOrder { id: id.clone(), name: manifest.name, run: manifest.run, ..Default::default() };
+            let order =
+                v1::EnvironmentOrder { id: id.clone(), name: manifest.name, run: manifest.run, ..Default::default() };
             tracing::warn!(environment = %id, "nobody knows of this environment any more; it is removed");
             if let Err(why) = self.hold(Wanted { order, folder: None, images: BTreeMap::new() }).await {
                 tracing::warn!(environment = %id, %why, "it cannot be removed yet");

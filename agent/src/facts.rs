@@ -18,10 +18,9 @@ impl Reader {
     /// Reads what does not change while the agent runs.
     #[must_use]
     pub fn new(state_dir: PathBuf, boot_id: String, address: String) -> Self {
-        let system = System::new_with_specifics(
-            RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram()),
-        )
-        .ok();
+        let system =
+            System::new_with_specifics(RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram()))
+                .ok();
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let base = Facts {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),

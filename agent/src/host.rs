@@ -71,12 +71,19 @@ pub(crate) mod tests {
     /// A host over a fake engine and a table of routes; `allowed` may be mounted.
     pub(crate) async fn host(fake: Arc<Fake>, allowed: &Path) -> (Arc<Host>, tempfile::TempDir) {
         let folder = tempfile::tempdir().expect("a folder");
-        let host = at(fake, Arc::new(Table::default()), folder.path(), allowed, "0189abcd-0000-7000-8000-0000000000aa").await;
+        let host =
+            at(fake, Arc::new(Table::default()), folder.path(), allowed, "0189abcd-0000-7000-8000-0000000000aa").await;
         (host, folder)
     }
 
     /// The same over given routes and a given state folder: another start of the same agent.
-    pub(crate) async fn at(fake: Arc<Fake>, routes: Arc<dyn Routes>, folder: &Path, allowed: &Path, id: &str) -> Arc<Host> {
+    pub(crate) async fn at(
+        fake: Arc<Fake>,
+        routes: Arc<dyn Routes>,
+        folder: &Path,
+        allowed: &Path,
+        id: &str,
+    ) -> Arc<Host> {
         let policy = folder.join("policy.toml");
         let text = format!("mounts = [{:?}]\nregistries = [\"docker.io\"]\n", allowed.display().to_string());
         std::fs::write(&policy, text).expect("written");

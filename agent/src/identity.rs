@@ -19,7 +19,9 @@ const MAX_FILE: u64 = 64 << 10;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// It never joined and has no join secret.
-    #[error("E_NOT_JOINED: this host has not joined; make a join-token with `muster join-token create HOST` and give it as join_token_file or MUSTER_JOIN_TOKEN")]
+    #[error(
+        "E_NOT_JOINED: this host has not joined; make a join-token with `muster join-token create HOST` and give it as join_token_file or MUSTER_JOIN_TOKEN"
+    )]
     NoSecret,
     /// The join secret is not one.
     #[error("E_TOKEN_FORMAT: the join token is not a text that `muster join-token create` printed")]
@@ -72,7 +74,10 @@ pub struct Identity {
 
 impl std::fmt::Debug for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Identity").field("host_id", &self.host_id).field("host_name", &self.host_name).finish_non_exhaustive()
+        f.debug_struct("Identity")
+            .field("host_id", &self.host_id)
+            .field("host_name", &self.host_name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -185,7 +190,8 @@ pub async fn renew(folder: &Path, coordinator: &str, old: &Identity) -> Result<I
     let credentials = old.credentials()?;
     let channel = transport::connect(coordinator, &old.trust()?, Some(&credentials), Options::default()).await?;
     let (key, csr) = request()?;
-    let answer = crate::session::client(channel).renew(v1::RenewRequest { csr }).await.map_err(|status| refused(&status))?;
+    let answer =
+        crate::session::client(channel).renew(v1::RenewRequest { csr }).await.map_err(|status| refused(&status))?;
     let identity = Identity::from_answer(&key, answer.into_inner())?;
     if identity.host_id != old.host_id {
         return Err(Error::Refused("E_PROTOCOL: the renewed certificate is another host's".to_owned()));

@@ -56,7 +56,8 @@ pub fn reference(image: &Image) -> Option<String> {
 /// # Errors
 /// See [`Error`].
 pub async fn stage(host: &Host, image: &Image, channel: Option<Channel>) -> Result<String, Error> {
-    let name = reference(image).ok_or_else(|| Error::Content("the build names neither a registry nor an archive".to_owned()))?;
+    let name = reference(image)
+        .ok_or_else(|| Error::Content("the build names neither a registry nor an archive".to_owned()))?;
     if let Some(found) = host.engine.image(&name).await? {
         return checked(image, found);
     }
@@ -66,7 +67,8 @@ pub async fn stage(host: &Host, image: &Image, channel: Option<Channel>) -> Resu
             host.engine.pull(reference).await?;
         }
         (None, Some(archive)) => {
-            let channel = channel.ok_or_else(|| Error::Fetch("there is no connection to the coordinator".to_owned()))?;
+            let channel =
+                channel.ok_or_else(|| Error::Fetch("there is no connection to the coordinator".to_owned()))?;
             fetch(host.engine.as_ref(), image, archive.hex(), &name, channel).await?;
         }
         (None, None) => return Err(Error::Content("the build names no archive".to_owned())),
@@ -80,7 +82,10 @@ pub async fn stage(host: &Host, image: &Image, channel: Option<Channel>) -> Resu
 fn checked(image: &Image, found: engine::Image) -> Result<String, Error> {
     let Some(wanted) = &image.config_digest else { return Ok(found.id) };
     let by_archive = image.reference.is_none();
-    if found.id == wanted.to_string() || by_archive || found.repo_digests.iter().any(|digest| digest.ends_with(&found.id)) {
+    if found.id == wanted.to_string()
+        || by_archive
+        || found.repo_digests.iter().any(|digest| digest.ends_with(&found.id))
+    {
         Ok(found.id)
     } else {
         Err(Error::Content(format!("the registry's image has the configuration {}, the build {wanted}", found.id)))
@@ -90,7 +95,12 @@ fn checked(image: &Image, found: engine::Image) -> Result<String, Error> {
 async fn fetch(engine: &dyn Engine, image: &Image, archive: &str, name: &str, channel: Channel) -> Result<(), Error> {
     let mut calls = crate::session::client(channel);
     let failed = |status: tonic::Status| Error::Fetch(status.message().to_owned());
-    let request = |without: Vec<String>, head_only| v1::FetchRequest { digest: archive.to_owned(), offset: 0, without, head_only };
+    let request = |without: Vec<String>, head_only| v1::FetchRequest {
+        digest: archive.to_owned(),
+        offset: 0,
+        without,
+        head_only,
+    };
     let mut stream = calls.fetch(request(Vec::new(), true)).await.map_err(failed)?.into_inner();
     let mut bytes = Vec::new();
     while let Some(chunk) = stream.message().await.map_err(failed)? {
@@ -103,7 +113,10 @@ async fn fetch(engine: &dyn Engine, image: &Image, archive: &str, name: &str, ch
     if let Some(wanted) = &image.config_digest
         && head.config_digest != wanted.hex()
     {
-        return Err(Error::Content(format!("the archive's configuration is sha256:{}, the build's {wanted}", head.config_digest)));
+        return Err(Error::Content(format!(
+            "the archive's configuration is sha256:{}, the build's {wanted}",
+            head.config_digest
+        )));
     }
     let present = present_layers(engine, &head.diff_ids).await?;
     let without: Vec<String> = head.diff_ids[..present].to_vec();

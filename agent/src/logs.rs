@@ -171,7 +171,8 @@ impl Writer {
     }
 
     async fn wait(&mut self, enough: impl Fn(&Allowed) -> bool) -> Result<Allowed, Error> {
-        let allowed = *self.allowed.wait_for(|allowed| allowed.stop || enough(allowed)).await.map_err(|_| Error::Disconnected)?;
+        let allowed =
+            *self.allowed.wait_for(|allowed| allowed.stop || enough(allowed)).await.map_err(|_| Error::Disconnected)?;
         if allowed.stop { Err(Error::Stopped) } else { Ok(allowed) }
     }
 
@@ -185,8 +186,7 @@ impl Writer {
             let room = usize::try_from(allowed.limit - offset).unwrap_or(usize::MAX);
             let piece = bytes.split_to(bytes.len().min(CHUNK).min(room));
             let length = piece.len() as u64;
-            let chunk =
-                v1::LogChunk { source: source.to_owned(), offset, data: piece, end: false, dropped: 0 };
+            let chunk = v1::LogChunk { source: source.to_owned(), offset, data: piece, end: false, dropped: 0 };
             self.put(chunk).await?;
             offset += length;
         }
@@ -221,14 +221,20 @@ pub async fn answer(host: Arc<Host>, logs: Arc<Logs>, order: v1::LogsOrder) {
     }
 }
 
-async fn stream(host: &Arc<Host>, logs: &Arc<Logs>, order: &v1::LogsOrder, key: &str) -> Result<(), (&'static str, String)> {
+async fn stream(
+    host: &Arc<Host>,
+    logs: &Arc<Logs>,
+    order: &v1::LogsOrder,
+    key: &str,
+) -> Result<(), (&'static str, String)> {
     let engine = |why: crate::engine::Error| (why.code(), why.to_string());
     let all = host.engine.containers(&host.id).await.map_err(engine)?;
     let wanted = |part: &str| order.service.is_empty() || order.service == part;
     let sources: Vec<_> =
         all.into_iter().filter(|one| one.labels.slot == order.environment && wanted(&one.labels.part)).collect();
     if sources.is_empty() {
-        let what = if order.service.is_empty() { "it has no containers" } else { "there is no container of that service" };
+        let what =
+            if order.service.is_empty() { "it has no containers" } else { "there is no container of that service" };
         return Err(("E_LOGS_NONE", format!("{what} on this host yet")));
     }
     let (send, mut pieces) = mpsc::channel(4);

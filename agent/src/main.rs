@@ -76,7 +76,8 @@ fn run(config: &std::path::Path) -> ExitCode {
         Err(why) => return fail(&why),
     };
     // Two threads: one may hash or pack while the other keeps the session alive. More would only cost memory.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).max_blocking_threads(16).enable_all().build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).max_blocking_threads(16).enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(why) => return fail(&why),

@@ -17,7 +17,9 @@ pub enum Error {
         why: std::io::Error,
     },
     /// Others could have written it.
-    #[error("E_POLICY: {path} must belong to root (or to the agent's user) and be writable by nobody else; `chown root {path}; chmod 644 {path}`")]
+    #[error(
+        "E_POLICY: {path} must belong to root (or to the agent's user) and be writable by nobody else; `chown root {path}; chmod 644 {path}`"
+    )]
     Owner {
         /// The file.
         path: PathBuf,

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use domain::host::HEARTBEAT;
 use proto::v1;
-use proto::v1::agents_client::AgentsClient;
 use proto::v1::agent_message::Message as Up;
+use proto::v1::agents_client::AgentsClient;
 use proto::v1::coordinator_message::Message as Down;
 use tokio::sync::mpsc;
 use tokio::time::Instant;

@@ -90,7 +90,12 @@ impl Steps {
         Ok(())
     }
 
-    async fn begin(&self, target: TargetRef, slot: Slot, retain: u32) -> crate::state::Result<mpsc::UnboundedSender<News>> {
+    async fn begin(
+        &self,
+        target: TargetRef,
+        slot: Slot,
+        retain: u32,
+    ) -> crate::state::Result<mpsc::UnboundedSender<News>> {
         let name = target.to_string();
         let mut releases: BTreeMap<ReleaseId, Release> = BTreeMap::new();
         for spec in self.host.state.releases(&name).await? {

@@ -67,7 +67,8 @@ impl Subnets {
     /// that choose at the same instant seldom choose the same.
     pub fn free(self, name: &str, taken: &[Block]) -> impl Iterator<Item = Block> {
         let count = 1_u32 << (24 - self.0.prefix);
-        let start = name.bytes().fold(2_166_136_261_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(16_777_619));
+        let start =
+            name.bytes().fold(2_166_136_261_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(16_777_619));
         (0..count)
             .map(move |step| Block { base: self.0.base + ((start.wrapping_add(step) % count) << 8), prefix: 24 })
             .filter(move |block| !taken.iter().any(|other| block.overlaps(*other)))

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use agent::engine::Engine;
 use agent::engine::docker::Docker;
 use agent::engine::watch::Watch;
-use agent::engine::Engine;
 use agent::environments::{Environments, View, Wanted};
 use agent::failpoints::Failpoints;
 use agent::host::Host;
@@ -90,7 +90,10 @@ async fn the_example_comes_up_on_real_docker_and_leaves_nothing() {
     let view = until(&environments, EnvironmentState::Ready).await;
     eprintln!("ready after {:?}", began.elapsed());
     for service in &view.observed.services {
-        eprintln!("{} {:?} {:?} {:?} {:?}", service.name, service.state, service.ready_after_micros, service.detail, service.addresses);
+        eprintln!(
+            "{} {:?} {:?} {:?} {:?}",
+            service.name, service.state, service.ready_after_micros, service.detail, service.addresses
+        );
     }
     let began = Instant::now();
     environments.drop(ID).await.expect("dropped");

@@ -121,9 +121,7 @@ mod tests {
 
     #[test]
     fn a_restart_of_the_coordinator_delays_unreachable_and_nothing_else() {
-        let at = |t: i64| {
-            liveness(Liveness::Ready, None, Some(Timestamp(50 * S)), Timestamp(100 * S), Timestamp(t))
-        };
+        let at = |t: i64| liveness(Liveness::Ready, None, Some(Timestamp(50 * S)), Timestamp(100 * S), Timestamp(t));
         assert_eq!(at(129 * S), Liveness::Ready);
         assert_eq!(at(130 * S), Liveness::Unreachable);
     }

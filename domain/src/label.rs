@@ -7,7 +7,9 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LabelError {
     /// A key or value is outside the grammar.
-    #[error("{part:?} is not a label key or value; use 1 to 63 characters a-z, A-Z, 0-9, '-', '_' and '.', beginning and ending with a letter or digit")]
+    #[error(
+        "{part:?} is not a label key or value; use 1 to 63 characters a-z, A-Z, 0-9, '-', '_' and '.', beginning and ending with a letter or digit"
+    )]
     Grammar {
         /// What was given, cut to 64 characters.
         part: String,

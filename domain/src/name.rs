@@ -4,7 +4,9 @@ use std::fmt;
 
 /// Why a text is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{what} {text:?} is not a name; use 1 to 63 characters a-z, 0-9 and '-', beginning with a letter and not ending with '-'")]
+#[error(
+    "{what} {text:?} is not a name; use 1 to 63 characters a-z, 0-9 and '-', beginning with a letter and not ending with '-'"
+)]
 pub struct NameError {
     /// What was to be named, for example `app`.
     pub what: &'static str,
@@ -28,11 +30,7 @@ impl Name {
             && bytes[0].is_ascii_lowercase()
             && bytes[bytes.len() - 1] != b'-'
             && bytes.iter().all(allowed);
-        if good {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(NameError { what, text: text.chars().take(64).collect() })
-        }
+        if good { Ok(Self(text.to_owned())) } else { Err(NameError { what, text: text.chars().take(64).collect() }) }
     }
 
     /// The text.
@@ -94,7 +92,9 @@ mod tests {
 
     #[test]
     fn names_outside_the_grammar_are_refused() {
-        for text in ["", "-rf", "A", "a b", "../x", "a/b", "é", "a-", "1a", &"a".repeat(64), "a\n", "$(x)", "a\u{202e}b"] {
+        for text in
+            ["", "-rf", "A", "a b", "../x", "a/b", "é", "a-", "1a", &"a".repeat(64), "a\n", "$(x)", "a\u{202e}b"]
+        {
             assert!(Name::new("app", text).is_err(), "{text:?}");
         }
         for text in ["a", "bot", "web-1", &"a".repeat(63)] {

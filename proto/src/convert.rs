@@ -45,10 +45,7 @@ pub fn duration(micros: u64) -> std::time::Duration {
 ///
 /// # Errors
 /// The text is not an id of that noun.
-pub fn id<T: std::str::FromStr<Err = domain::ids::ParseIdError>>(
-    field: &'static str,
-    text: &str,
-) -> Result<T, Error> {
+pub fn id<T: std::str::FromStr<Err = domain::ids::ParseIdError>>(field: &'static str, text: &str) -> Result<T, Error> {
     text.parse().map_err(|why| Error::invalid(field, why))
 }
 

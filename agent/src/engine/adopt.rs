@@ -1,6 +1,6 @@
 //! Adopt-or-create: names are deterministic, so after a crash or a lost answer the same call finds what it made.
 
-use super::{ContainerSpec, Engine, Error, NetworkSpec, Result, Run, VolumeSpec, Labels};
+use super::{ContainerSpec, Engine, Error, Labels, NetworkSpec, Result, Run, VolumeSpec};
 use crate::subnets::{Block, Subnets, routes};
 
 /// A container that is there now.
@@ -135,7 +135,8 @@ mod tests {
         let fake = Fake::new();
         let subnets: Subnets = "198.18.0.0/22".parse().expect("a block");
         for name in ["n1", "n2", "n3", "n4"] {
-            let labels = Labels { host: "h".to_owned(), slot: name.to_owned(), part: String::new(), spec: String::new() };
+            let labels =
+                Labels { host: "h".to_owned(), slot: name.to_owned(), part: String::new(), spec: String::new() };
             network(&fake, &Network { name, labels: labels.clone(), internal: true }, subnets).await.expect("made");
             network(&fake, &Network { name, labels, internal: true }, subnets).await.expect("found");
         }

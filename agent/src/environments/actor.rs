@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::environment::diff::{Seen, diff};
 use domain::environment::EnvironmentState;
+use domain::environment::diff::{Seen, diff};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -30,7 +30,13 @@ enum Event {
     Prepared(String, Result<Box<ContainerSpec>, Failure>),
     Launched(String, u64, Result<Launched, Failure>),
     Health(String, u64, health::Change),
-    Ended { service: String, instance: u64, code: Option<i32>, lines: Vec<String>, out_of_memory: bool },
+    Ended {
+        service: String,
+        instance: u64,
+        code: Option<i32>,
+        lines: Vec<String>,
+        out_of_memory: bool,
+    },
     PauseOver(String, u64),
 }
 
@@ -254,7 +260,8 @@ impl<'a> Pass<'a> {
 
     /// Whatever was told or missed: published ports lead to what runs.
     fn lead_again(&mut self) {
-        let running: Vec<_> = self.parts.iter().filter_map(|(name, part)| Some((name.clone(), part.address?))).collect();
+        let running: Vec<_> =
+            self.parts.iter().filter_map(|(name, part)| Some((name.clone(), part.address?))).collect();
         let (host, plan) = (Arc::clone(&self.host), Arc::clone(&self.plan));
         self.others.spawn(async move { launch::lead_missing(&host, &plan, running).await });
     }
@@ -333,9 +340,12 @@ impl<'a> Pass<'a> {
 
     /// Finds out what of an earlier time can be used again.
     async fn prepared(&mut self, name: String, spec: ContainerSpec) {
-        let done_is_done = self.plan.stack.services.values().any(|one| {
-            one.depends_on.get(&name) == Some(&domain::stack::Condition::Completed)
-        });
+        let done_is_done = self
+            .plan
+            .stack
+            .services
+            .values()
+            .any(|one| one.depends_on.get(&name) == Some(&domain::stack::Condition::Completed));
         let found = self.found.iter().find(|one| one.name == spec.name && one.labels == spec.labels()).cloned();
         let view = &self.actor.view;
         view.send_modify(|view| {
@@ -370,7 +380,8 @@ impl<'a> Pass<'a> {
             Err(why) => return self.unprepared(name, why),
         };
         part.running(launched.id.clone(), launched.address);
-        let watching = tokio::spawn(watch_end(Arc::clone(&host), send.clone(), name.clone(), instance, launched.id.clone()));
+        let watching =
+            tokio::spawn(watch_end(Arc::clone(&host), send.clone(), name.clone(), instance, launched.id.clone()));
         part.watched_by(watching.abort_handle());
         let (Some(service), Some(address)) = (declared, launched.address) else { return };
         let (tell, mut changes) = mpsc::channel(8);

@@ -44,7 +44,8 @@ impl<W: Write> Write for Hashing<W> {
 /// # Errors
 /// A file cannot be read, or the context is too large.
 pub fn pack(folder: &Path, dockerfile: &str) -> io::Result<Context> {
-    let ignore = std::fs::read_to_string(folder.join(".dockerignore")).map(|text| Ignore::parse(&text)).unwrap_or_default();
+    let ignore =
+        std::fs::read_to_string(folder.join(".dockerignore")).map(|text| Ignore::parse(&text)).unwrap_or_default();
     let mut paths = Vec::new();
     list(folder, "", &ignore, dockerfile, &mut paths)?;
     paths.sort();
@@ -69,7 +70,10 @@ pub fn pack(folder: &Path, dockerfile: &str) -> io::Result<Context> {
 }
 
 fn too_large(folder: &Path) -> io::Error {
-    let text = format!("the build context {} is larger than 1 GiB or {MAX_FILES} files; list what is not needed in .dockerignore", folder.display());
+    let text = format!(
+        "the build context {} is larger than 1 GiB or {MAX_FILES} files; list what is not needed in .dockerignore",
+        folder.display()
+    );
     io::Error::new(io::ErrorKind::FileTooLarge, text)
 }
 

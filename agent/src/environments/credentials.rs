@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::stack::{Service, Stack, StoreKind};
-use manifest::stack::{Input, Reading};
 use manifest::Problem;
+use manifest::stack::{Input, Reading};
 
 /// Most variables of a file that are looked at.
 const MAX_VARIABLES: usize = 64;
@@ -140,9 +140,8 @@ fn replace_in_url(value: &str, literal: &str, password: &str) -> Option<String> 
     let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
     let at = authority.rfind('@')?;
     let colon = authority[..at].find(':')?;
-    (authority[colon + 1..at] == *literal).then(|| {
-        format!("{}{}:{password}{}", &value[..scheme], &authority[..colon], &rest[at..])
-    })
+    (authority[colon + 1..at] == *literal)
+        .then(|| format!("{}{}:{password}{}", &value[..scheme], &authority[..colon], &rest[at..]))
 }
 
 /// 24 random letters and digits, safe in URLs, shells and SQL.

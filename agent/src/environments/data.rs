@@ -59,7 +59,11 @@ impl Manifest {
         match files::read_limited(&folder(pool, id).join("manifest.json"), MAX_FILE) {
             Ok(bytes) => {
                 let manifest: Self = serde_json::from_slice(&bytes).map_err(io::Error::other)?;
-                if manifest.id == id { Ok(Some(manifest)) } else { Err(io::Error::other("it names another environment")) }
+                if manifest.id == id {
+                    Ok(Some(manifest))
+                } else {
+                    Err(io::Error::other("it names another environment"))
+                }
             }
             Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(why) => Err(why),

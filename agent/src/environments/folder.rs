@@ -27,7 +27,10 @@ pub fn describe(path: &Path) -> std::io::Result<Folder> {
 pub fn resolve(folder: &Folder, relative: &str) -> Result<PathBuf, Failure> {
     let shown = folder.path.display();
     let changed = |why: String| {
-        Failure::lasting("E_FOLDER_CHANGED", format!("{shown} is not the folder that was granted ({why}); run `muster env up` in it again"))
+        Failure::lasting(
+            "E_FOLDER_CHANGED",
+            format!("{shown} is not the folder that was granted ({why}); run `muster env up` in it again"),
+        )
     };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::openat(CWD, &folder.path, flags, Mode::empty()).map_err(|why| changed(why.to_string()))?;
@@ -42,7 +45,10 @@ pub fn resolve(folder: &Folder, relative: &str) -> Result<PathBuf, Failure> {
         rustix::io::Errno::XDEV | rustix::io::Errno::LOOP => {
             Failure::lasting("E_MOUNT_OUTSIDE", format!("{relative} leads out of {shown}"))
         }
-        _ => Failure::lasting("E_MOUNT_MISSING", format!("{relative} does not exist in {shown}; make it, or take it out of the stack file")),
+        _ => Failure::lasting(
+            "E_MOUNT_MISSING",
+            format!("{relative} does not exist in {shown}; make it, or take it out of the stack file"),
+        ),
     })?;
     std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()))
         .map_err(|why| Failure::lasting("E_MOUNT_MISSING", format!("{relative} in {shown}: {why}")))

@@ -39,6 +39,7 @@ pub async fn network(host: &Arc<Host>, plan: &Plan) -> Result<(), Failure> {
 pub async fn manifest(host: &Arc<Host>, plan: &Plan) -> Result<(), Failure> {
     let (pool, manifest) = (host.pool.clone(), plan.manifest.clone());
     let written = tokio::task::spawn_blocking(move || manifest.write(&pool)).await;
-    let failed = |why: String| Failure::passing("E_POOL", format!("the environment's manifest cannot be written: {why}"));
+    let failed =
+        |why: String| Failure::passing("E_POOL", format!("the environment's manifest cannot be written: {why}"));
     written.map_err(|why| failed(why.to_string()))?.map_err(|why| failed(why.to_string()))
 }

@@ -62,7 +62,10 @@ pub async fn follow(host: Arc<Host>, gate: Gate, container: String, address: IpA
         Gate::Ask(ask, check) => (check.clone(), Answers::Probe(host.prober.watch(ask, &check, address))),
         Gate::Command(argv, check, port) => {
             let port = port.map(|port| SocketAddr::new(address, port));
-            (check.clone(), Answers::Command { host, container, argv, check, port, pause: PAUSES.0, passed: false, last: None })
+            (
+                check.clone(),
+                Answers::Command { host, container, argv, check, port, pause: PAUSES.0, passed: false, last: None },
+            )
         }
     };
     let (mut healthy, mut failing) = (false, 0_u32);

@@ -25,7 +25,12 @@ pub struct Launched {
 ///
 /// # Errors
 /// See the codes of [`Failure`].
-pub async fn service(host: &Arc<Host>, plan: &Arc<Plan>, name: &str, spec: &ContainerSpec) -> Result<Launched, Failure> {
+pub async fn service(
+    host: &Arc<Host>,
+    plan: &Arc<Plan>,
+    name: &str,
+    spec: &ContainerSpec,
+) -> Result<Launched, Failure> {
     let service = plan.stack.services.get(name);
     // What was granted is looked at again before each create.
     for mount in service.iter().flat_map(|service| &service.mounts) {

@@ -38,7 +38,10 @@ pub fn read(host: &Host, wanted: &Wanted) -> Result<Plan, Failure> {
     let id: EnvironmentId = order.id.parse().map_err(|why| Failure::lasting("E_ID", format!("{why}")))?;
     let unreadable = |why: std::io::Error| {
         let path = data::folder(&host.pool, &order.id);
-        Failure::lasting("E_ENV_MANIFEST", format!("{}/manifest.json cannot be read ({why}); its data is kept untouched", path.display()))
+        Failure::lasting(
+            "E_ENV_MANIFEST",
+            format!("{}/manifest.json cannot be read ({why}); its data is kept untouched", path.display()),
+        )
     };
     let mut manifest = Manifest::read(&host.pool, &order.id).map_err(unreadable)?.unwrap_or_default();
     manifest.id.clone_from(&order.id);
@@ -52,10 +55,12 @@ pub fn read(host: &Host, wanted: &Wanted) -> Result<Plan, Failure> {
     let file = if order.file.is_empty() { "compose.yaml" } else { &order.file };
     let input = manifest::stack::Input { file, text: &order.stack_file, variables: &variables, files: &files };
     let mut no_random = false;
-    let mut random = || credentials::random_password().unwrap_or_else(|_| {
-        no_random = true;
-        String::new()
-    });
+    let mut random = || {
+        credentials::random_password().unwrap_or_else(|_| {
+            no_random = true;
+            String::new()
+        })
+    };
     let reading = credentials::read(input, &mut manifest.credentials, &mut random).map_err(|problems| {
         let code = problems.first().map_or("E_STACK_SYNTAX", |problem| problem.code.as_str());
         let lines: Vec<String> = problems.iter().take(20).map(ToString::to_string).collect();

@@ -51,7 +51,9 @@ pub async fn service(host: &Arc<Host>, plan: &Arc<Plan>, name: &str) -> Result<C
 async fn image(host: &Arc<Host>, plan: &Plan, name: &str, service: &Service) -> Result<(String, Image), Failure> {
     let for_run = !plan.wanted.order.run.is_empty();
     if let Some(given) = plan.wanted.images.get(name) {
-        return present(host, given).await?.ok_or_else(|| Failure::lasting("E_IMAGE_MISSING", format!("{given} is not on this host")));
+        return present(host, given)
+            .await?
+            .ok_or_else(|| Failure::lasting("E_IMAGE_MISSING", format!("{given} is not on this host")));
     }
     // A run tests what is in its checkout: an image that somebody built before says nothing about it.
     if let Some(image) = service.image.as_ref().filter(|_| !(for_run && service.build.is_some())) {
@@ -62,7 +64,11 @@ async fn image(host: &Arc<Host>, plan: &Plan, name: &str, service: &Service) -> 
             host.policy.pull(image)?;
             host.engine.pull(image).await.map_err(|why| {
                 let failure = Failure::from(why);
-                Failure { code: "E_IMAGE_PULL".to_owned(), text: format!("{image} cannot be pulled: {}", failure.text), ..failure }
+                Failure {
+                    code: "E_IMAGE_PULL".to_owned(),
+                    text: format!("{image} cannot be pulled: {}", failure.text),
+                    ..failure
+                }
             })?;
             let gone = || Failure::passing("E_IMAGE_MISSING", format!("{image} was pulled and is gone again"));
             return present(host, image).await?.ok_or_else(gone);
@@ -127,7 +133,9 @@ pub(super) fn source(host: &Host, plan: &Plan, relative: &str) -> Result<std::pa
     let Some(granted) = &plan.wanted.folder else {
         return Err(Failure::lasting(
             "E_GRANT_MISSING",
-            format!("the stack uses {relative} of its folder, and no folder of this host was granted; run `muster env up` on the host itself, in that folder"),
+            format!(
+                "the stack uses {relative} of its folder, and no folder of this host was granted; run `muster env up` on the host itself, in that folder"
+            ),
         ));
     };
     let path = folder::resolve(granted, relative)?;
@@ -165,7 +173,8 @@ async fn mounts(
     }
     // Folders that the image declares as volumes belong to the pool like all other data.
     for declared in &image.volumes {
-        let covered = |mount: &domain::stack::Mount| mount.target.trim_end_matches('/') == declared.trim_end_matches('/');
+        let covered =
+            |mount: &domain::stack::Mount| mount.target.trim_end_matches('/') == declared.trim_end_matches('/');
         if !service.mounts.iter().any(covered) {
             let safe: String = declared.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
             let name = volume_of(host, plan, &format!("{name}.image{safe}")).await?;

@@ -52,7 +52,11 @@ fn exited(exit: &Exit, parts: &BTreeMap<String, Part>) -> (String, String) {
     };
     let waited = exit.dependent.as_ref().map(|one| format!(" while {one} waited for it")).unwrap_or_default();
     let lines = part.map(|part| part.last_lines.as_slice()).unwrap_or_default();
-    let said = if lines.is_empty() { "; it wrote nothing".to_owned() } else { format!("; its last lines:\n{}", lines.join("\n")) };
+    let said = if lines.is_empty() {
+        "; it wrote nothing".to_owned()
+    } else {
+        format!("; its last lines:\n{}", lines.join("\n"))
+    };
     (exit.reason_code().to_owned(), format!("{} {what}{waited}{said}", exit.service))
 }
 

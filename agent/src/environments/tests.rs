@@ -199,7 +199,10 @@ async fn a_lost_state_keeps_what_is_wanted_and_removes_what_nobody_knows() {
     let host = at(Arc::clone(&fake), routes.clone(), folder.path(), &home, "h1").await;
     std::fs::create_dir_all(&home).expect("made");
     let granted = folder::describe(&home).expect("described");
-    host.state.put_grant("g", &granted, 0, crate::clock::now().plus(Duration::from_secs(60)), crate::clock::now()).await.expect("stored");
+    host.state
+        .put_grant("g", &granted, 0, crate::clock::now().plus(Duration::from_secs(60)), crate::clock::now())
+        .await
+        .expect("stored");
     let environments = Environments::new(Arc::clone(&host));
     let mut wanted = order(1);
     wanted.grant = "g".to_owned();

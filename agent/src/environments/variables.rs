@@ -71,7 +71,9 @@ mod tests {
 
     #[test]
     fn a_database_is_reached_with_its_credentials() {
-        let got = variables("services: { my-db: { image: postgres, environment: { POSTGRES_PASSWORD: x, POSTGRES_USER: u } } }");
+        let got = variables(
+            "services: { my-db: { image: postgres, environment: { POSTGRES_PASSWORD: x, POSTGRES_USER: u } } }",
+        );
         assert_eq!(got["MY_DB_URL"], "postgresql://u:x@127.0.0.1:20411/u");
         assert_eq!(got["MY_DB_PORT"], "20411");
         assert_eq!(got["MY_DB_DATABASE"], "u");

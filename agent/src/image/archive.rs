@@ -91,7 +91,13 @@ pub fn verify(
 
 fn pass(reader: Incoming, head: &Head, skipped: &BTreeSet<String>, name: &str, writer: Outgoing) -> Result<(), String> {
     let text = |why: io::Error| why.to_string();
-    let mut missing: BTreeSet<&str> = head.layers.iter().zip(&head.diff_ids).filter(|(_, id)| !skipped.contains(*id)).map(|(path, _)| path.as_str()).collect();
+    let mut missing: BTreeSet<&str> = head
+        .layers
+        .iter()
+        .zip(&head.diff_ids)
+        .filter(|(_, id)| !skipped.contains(*id))
+        .map(|(path, _)| path.as_str())
+        .collect();
     let mut archive = tar::Archive::new(reader);
     let mut out = tar::Builder::new(writer);
     let mut config_seen = false;
@@ -103,7 +109,8 @@ fn pass(reader: Incoming, head: &Head, skipped: &BTreeSet<String>, name: &str, w
         let path = entry.path().map_err(text)?.to_string_lossy().into_owned();
         let mut header = entry.header().clone();
         if path == "manifest.json" {
-            let manifest = serde_json::json!([{ "Config": head.config, "RepoTags": [name], "Layers": head.layers }]).to_string();
+            let manifest =
+                serde_json::json!([{ "Config": head.config, "RepoTags": [name], "Layers": head.layers }]).to_string();
             header.set_size(manifest.len() as u64);
             out.append_data(&mut header, &path, manifest.as_bytes()).map_err(text)?;
             continue;
@@ -125,7 +132,9 @@ fn pass(reader: Incoming, head: &Head, skipped: &BTreeSet<String>, name: &str, w
         out.append_data(&mut header, &path, &mut hashing).map_err(text)?;
         let (raw, plain) = hashing.finish();
         if let Some(expected) = expected {
-            if expected != format!("sha256:{raw}") && plain.as_ref().is_none_or(|plain| expected != format!("sha256:{plain}")) {
+            if expected != format!("sha256:{raw}")
+                && plain.as_ref().is_none_or(|plain| expected != format!("sha256:{plain}"))
+            {
                 return Err(format!("layer {path} has another hash than its {expected}"));
             }
             missing.remove(path.as_str());
@@ -274,7 +283,9 @@ impl Write for Outgoing {
             return Ok(());
         }
         let piece = Bytes::from(std::mem::take(&mut self.buffer));
-        self.out.blocking_send(Ok(piece)).map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the engine stopped reading"))
+        self.out
+            .blocking_send(Ok(piece))
+            .map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the engine stopped reading"))
     }
 }
 
@@ -285,11 +296,13 @@ mod tests {
     use crate::engine::fake::Fake;
 
     fn archive(layers: &[(&str, &[u8])], claimed: &[&[u8]]) -> Vec<u8> {
-        let diff_ids: Vec<String> = claimed.iter().map(|bytes| format!("sha256:{}", hex::encode(Sha256::digest(bytes)))).collect();
+        let diff_ids: Vec<String> =
+            claimed.iter().map(|bytes| format!("sha256:{}", hex::encode(Sha256::digest(bytes)))).collect();
         let config = serde_json::json!({ "rootfs": { "diff_ids": diff_ids } }).to_string();
         let config_path = format!("{}.json", hex::encode(Sha256::digest(&config)));
         let names: Vec<String> = (0..claimed.len()).map(|index| format!("l{index}/layer.tar")).collect();
-        let manifest = serde_json::json!([{ "Config": config_path, "RepoTags": ["evil:1"], "Layers": names }]).to_string();
+        let manifest =
+            serde_json::json!([{ "Config": config_path, "RepoTags": ["evil:1"], "Layers": names }]).to_string();
         let mut tar = tar::Builder::new(Vec::new());
         let mut add = |path: &str, bytes: &[u8]| {
             let mut header = tar::Header::new_gnu();
@@ -310,7 +323,8 @@ mod tests {
         let head = Head::read(&bytes).expect("a head");
         let skipped = skipped.iter().map(|bytes| format!("sha256:{}", hex::encode(Sha256::digest(bytes)))).collect();
         let pieces: Vec<io::Result<Bytes>> = bytes.chunks(100).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
-        let (stream, outcome) = verify(futures::stream::iter(pieces).boxed(), head, skipped, "muster-release:x".to_owned());
+        let (stream, outcome) =
+            verify(futures::stream::iter(pieces).boxed(), head, skipped, "muster-release:x".to_owned());
         let loaded = fake.load(stream).await;
         let outcome = outcome.await.expect("checked");
         assert_eq!(loaded.is_ok(), outcome.is_ok());
@@ -319,7 +333,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_good_archive_is_loaded_under_our_name_only() {
-        let (fake, outcome) = load(archive(&[("l0/layer.tar", b"one"), ("l1/layer.tar", b"two")], &[b"one", b"two"]), &[]).await;
+        let (fake, outcome) =
+            load(archive(&[("l0/layer.tar", b"one"), ("l1/layer.tar", b"two")], &[b"one", b"two"]), &[]).await;
         assert_eq!(outcome, Ok(()));
         assert_eq!(fake.calls(), ["load muster-release:x"]);
     }

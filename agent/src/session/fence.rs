@@ -111,7 +111,10 @@ mod tests {
         assert_eq!(again.held().await, Fenced { fence: fence(1, 3, 4), ledger_seq: 17 });
         assert!(matches!(again.admit(&state, None, 0).await, Err(Refusal::Unreadable)));
         let lower = v1::Fence::from(fence(1, 3, 3));
-        assert!(matches!(again.admit(&state, Some(&lower), 0).await, Err(Refusal::Fence(FenceRefusal::OldEpoch { .. }))));
+        assert!(matches!(
+            again.admit(&state, Some(&lower), 0).await,
+            Err(Refusal::Fence(FenceRefusal::OldEpoch { .. }))
+        ));
         let other = v1::Fence::from(fence(1, 4, 9));
         let refused = again.admit(&state, Some(&other), 0).await;
         assert!(matches!(refused, Err(Refusal::Fence(FenceRefusal::OtherIncarnation { .. }))));

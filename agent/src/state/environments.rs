@@ -70,7 +70,8 @@ impl State {
             .await?;
         rows.iter()
             .map(|row| {
-                let order = v1::EnvironmentOrder::decode(row.get::<&[u8], _>(0)).map_err(|_| Error::Content("an environment"))?;
+                let order = v1::EnvironmentOrder::decode(row.get::<&[u8], _>(0))
+                    .map_err(|_| Error::Content("an environment"))?;
                 let folder = row.get::<Option<String>, _>(1).map(|path| Folder {
                     path: PathBuf::from(path),
                     device: row.get::<i64, _>(2).cast_unsigned(),
@@ -102,7 +103,8 @@ mod tests {
         let (state, _folder) = fresh().await;
         let order = v1::EnvironmentOrder { id: "e".to_owned(), generation: 2, up: true, ..Default::default() };
         let folder = Folder { path: PathBuf::from("/home/asha/bot"), device: u64::MAX, inode: 7 };
-        let stored = Stored { order, folder: Some(folder), images: [("web".to_owned(), "x".to_owned())].into(), gone: false };
+        let stored =
+            Stored { order, folder: Some(folder), images: [("web".to_owned(), "x".to_owned())].into(), gone: false };
         state.put_environment(&stored).await.expect("stored");
         state.put_environment(&stored).await.expect("stored again");
         assert_eq!(state.environments().await.expect("read"), [stored]);

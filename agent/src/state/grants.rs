@@ -18,7 +18,14 @@ impl State {
     ///
     /// # Errors
     /// SQLite says no.
-    pub async fn put_grant(&self, grant: &str, folder: &Folder, uid: u32, expires_at: Timestamp, now: Timestamp) -> Result<()> {
+    pub async fn put_grant(
+        &self,
+        grant: &str,
+        folder: &Folder,
+        uid: u32,
+        expires_at: Timestamp,
+        now: Timestamp,
+    ) -> Result<()> {
         sqlx::query("DELETE FROM grants WHERE expires_at < $1").bind(now.0).execute(&self.pool).await?;
         sqlx::query("INSERT INTO grants (hash, path, device, inode, uid, expires_at) VALUES ($1, $2, $3, $4, $5, $6)")
             .bind(hash(grant))

@@ -40,7 +40,8 @@ impl State {
     /// # Errors
     /// SQLite says no.
     pub async fn targets(&self) -> Result<Vec<StoredTarget>> {
-        let rows = sqlx::query("SELECT target, slot, retain FROM targets ORDER BY target").fetch_all(&self.pool).await?;
+        let rows =
+            sqlx::query("SELECT target, slot, retain FROM targets ORDER BY target").fetch_all(&self.pool).await?;
         Ok(rows
             .iter()
             .map(|row| StoredTarget {
@@ -66,13 +67,15 @@ impl State {
     /// # Errors
     /// SQLite says no.
     pub async fn put_release(&self, release: &v1::ReleaseSpec) -> Result<()> {
-        sqlx::query("INSERT INTO releases (id, target, number, message) VALUES ($1, $2, $3, $4) ON CONFLICT (id) DO NOTHING")
-            .bind(&release.id)
-            .bind(&release.target)
-            .bind(i64::try_from(release.number).unwrap_or(i64::MAX))
-            .bind(release.encode_to_vec())
-            .execute(&self.pool)
-            .await?;
+        sqlx::query(
+            "INSERT INTO releases (id, target, number, message) VALUES ($1, $2, $3, $4) ON CONFLICT (id) DO NOTHING",
+        )
+        .bind(&release.id)
+        .bind(&release.target)
+        .bind(i64::try_from(release.number).unwrap_or(i64::MAX))
+        .bind(release.encode_to_vec())
+        .execute(&self.pool)
+        .await?;
         Ok(())
     }
 

@@ -204,9 +204,9 @@ impl Driver {
     fn know(&mut self, release: ReleaseId, process: &Name, id: String, address: Option<IpAddr>) -> Instance {
         self.instances += 1;
         let known = self.releases.get(&release);
-        let check = known.and_then(|known| known.processes.get(process)).map(|declared| {
-            declared.health.clone().unwrap_or_else(|| HealthCheck::new(Probe::Container))
-        });
+        let check = known
+            .and_then(|known| known.processes.get(process))
+            .map(|declared| declared.health.clone().unwrap_or_else(|| HealthCheck::new(Probe::Container)));
         let spec = known.and_then(|known| containers::spec(&self.host, known, process));
         let asker = check.zip(spec).map(|(check, spec)| Asker::new(Arc::clone(&self.host), check, address, spec));
         let running = Running { instance: self.instances, id, address, asker, tasks: Vec::new() };
@@ -276,7 +276,8 @@ impl Driver {
                 Action::Route { release, .. } => self.route(release),
                 Action::Logs { release, process } => {
                     let id = self.running.get(&(release, process.clone())).map(|one| one.id.clone());
-                    let name = self.releases.get(&release).and_then(|known| containers::spec(&self.host, known, &process));
+                    let name =
+                        self.releases.get(&release).and_then(|known| containers::spec(&self.host, known, &process));
                     let id = id.or(name.map(|spec| spec.name));
                     self.spawn(perform::logs(Arc::clone(&self.host), release, process, id));
                 }

@@ -261,12 +261,15 @@ impl StepFile {
             switched: step.switched.map(TimeFile::of),
             verdict: step.verdict.as_ref().map(|verdict| match verdict {
                 Verdict::Healthy => VerdictFile::Healthy,
-                Verdict::Failed(failure) => VerdictFile::Failed(hex::encode(v1::Evidence::from(&**failure).encode_to_vec())),
+                Verdict::Failed(failure) => {
+                    VerdictFile::Failed(hex::encode(v1::Evidence::from(&**failure).encode_to_vec()))
+                }
             }),
             decided: step.decided.map(TimeFile::of),
             settled: step.settled.map(|settled| code(&SETTLED, &settled)),
             reboots: step.reboots,
-            durations: [parts.staged, parts.warm, parts.switched, parts.checked, parts.confirmed].map(|part| part.map(micros)),
+            durations: [parts.staged, parts.warm, parts.switched, parts.checked, parts.confirmed]
+                .map(|part| part.map(micros)),
         }
     }
 
@@ -301,7 +304,13 @@ impl StepFile {
 
 impl PaceFile {
     fn of(pace: &Pace) -> Self {
-        let all = [pace.min_healthy_time, pace.healthy_deadline, pace.confirm_deadline, pace.drain_timeout, pace.kill_timeout];
+        let all = [
+            pace.min_healthy_time,
+            pace.healthy_deadline,
+            pace.confirm_deadline,
+            pace.drain_timeout,
+            pace.kill_timeout,
+        ];
         Self(all.map(micros))
     }
 

@@ -56,7 +56,10 @@ pub(super) async fn stage(
     let began = Instant::now();
     let outcome = match &release {
         Some(release) => stage::stage(&host, release, &work, channel).await,
-        None => StageOutcome::Refused(StageRefusal { check: StageCheck::Artifact, text: "the release is not known here".to_owned() }),
+        None => StageOutcome::Refused(StageRefusal {
+            check: StageCheck::Artifact,
+            text: "the release is not known here".to_owned(),
+        }),
     };
     Event::Staged { generation, outcome, took: began.elapsed() }
 }
@@ -157,7 +160,10 @@ pub(super) async fn route(
     let done = match &known {
         Some(known) => traffic::lead(&host, known, &addresses).await,
         None if release.is_none() => traffic::forget(&host, &target, |_| false).await,
-        None => Err(crate::routes::Error::Refused { code: "E_RELEASE_UNKNOWN", message: "the release is not known here".to_owned() }),
+        None => Err(crate::routes::Error::Refused {
+            code: "E_RELEASE_UNKNOWN",
+            message: "the release is not known here".to_owned(),
+        }),
     };
     match done {
         Ok(()) => Event::Routed { release },

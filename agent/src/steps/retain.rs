@@ -25,8 +25,12 @@ pub async fn prune(host: &Host, target: &TargetRef, keep: &BTreeSet<String>, cou
     let Ok(releases) = host.state.releases(&target.to_string()).await else { return };
     let stays = |index: usize, id: &String| index < count || keep.contains(id);
     let digest = |release: &proto::v1::ReleaseSpec| release.image.as_ref().map(|image| image.config_digest.clone());
-    let used: BTreeSet<Option<String>> =
-        releases.iter().enumerate().filter(|(index, release)| stays(*index, &release.id)).map(|(_, release)| digest(release)).collect();
+    let used: BTreeSet<Option<String>> = releases
+        .iter()
+        .enumerate()
+        .filter(|(index, release)| stays(*index, &release.id))
+        .map(|(_, release)| digest(release))
+        .collect();
     for (index, release) in releases.iter().enumerate() {
         if stays(index, &release.id) {
             continue;

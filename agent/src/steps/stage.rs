@@ -48,14 +48,16 @@ fn room(host: &Host, release: &Release, work: &Work) -> Result<(), StageOutcome>
     if let Some(available) = free("MemAvailable")
         && available < needed
     {
-        let text = format!("{} MiB of memory are free, {} MiB are needed for both releases", available >> 20, needed >> 20);
+        let text =
+            format!("{} MiB of memory are free, {} MiB are needed for both releases", available >> 20, needed >> 20);
         return Err(refused(StageCheck::Memory, text));
     }
     let needed = DISK + release.image.archive_bytes;
     if let Ok(stat) = rustix::fs::statvfs(&host.pool)
         && stat.f_bavail * stat.f_frsize < needed
     {
-        let text = format!("{} MiB of disk are free, {} MiB are needed", (stat.f_bavail * stat.f_frsize) >> 20, needed >> 20);
+        let text =
+            format!("{} MiB of disk are free, {} MiB are needed", (stat.f_bavail * stat.f_frsize) >> 20, needed >> 20);
         return Err(refused(StageCheck::Disk, text));
     }
     Ok(())
@@ -82,8 +84,9 @@ async fn ports(host: &Host, target: &TargetRef, release: &Release) -> Result<(),
                 return Err(refused(StageCheck::Port, text));
             }
             None => {
-                TcpListener::bind((bind, expose.port))
-                    .map_err(|why| refused(StageCheck::Port, format!("port {bind}:{} cannot be used: {why}", expose.port)))?;
+                TcpListener::bind((bind, expose.port)).map_err(|why| {
+                    refused(StageCheck::Port, format!("port {bind}:{} cannot be used: {why}", expose.port))
+                })?;
             }
         }
     }

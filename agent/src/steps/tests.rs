@@ -35,7 +35,8 @@ impl Bench {
         self.steps.abort();
         self.host.state.close().await;
         self.runs += 1;
-        self.host = at(Arc::clone(&self.fake), self.routes.clone(), self.folder.path(), Path::new("/nowhere"), HOST).await;
+        self.host =
+            at(Arc::clone(&self.fake), self.routes.clone(), self.folder.path(), Path::new("/nowhere"), HOST).await;
         self.steps = Steps::new(Arc::clone(&self.host), self.runs, watch::channel(None).1);
         self.steps.load().await.expect("loaded");
     }
@@ -65,13 +66,22 @@ fn release(number: u64) -> v1::ReleaseSpec {
         number,
         build: id(2),
         commit: "a".repeat(40),
-        image: Some(v1::BuildImage { reference: format!("bot@sha256:{number}"), platform: "linux/amd64".to_owned(), ..Default::default() }),
+        image: Some(v1::BuildImage {
+            reference: format!("bot@sha256:{number}"),
+            platform: "linux/amd64".to_owned(),
+            ..Default::default()
+        }),
         processes: [(
             "web".to_owned(),
             v1::Process { ports: vec![8000], health: Some((&check()).into()), overlap: true, ..Default::default() },
         )]
         .into(),
-        expose: vec![v1::Expose { process: "web".to_owned(), port: 18_931, mode: v1::Mode::Http.into(), address: String::new() }],
+        expose: vec![v1::Expose {
+            process: "web".to_owned(),
+            port: 18_931,
+            mode: v1::Mode::Http.into(),
+            address: String::new(),
+        }],
         digest: "b".repeat(64),
         ..Default::default()
     }
@@ -99,7 +109,8 @@ fn order(kind: v1::StepOrderKind, generation: u64, number: u64) -> v1::StepOrder
 }
 
 fn serving(fake: &Fake, number: u64, status: u16) {
-    let behaviour = Behaviour { http: Some((8000, status)), says: vec![format!("release {number}")], ..Behaviour::default() };
+    let behaviour =
+        Behaviour { http: Some((8000, status)), says: vec![format!("release {number}")], ..Behaviour::default() };
     fake.behave(&format!("bot@sha256:{number}"), behaviour);
 }
 
@@ -114,9 +125,17 @@ fn settled(report: &v1::StepReport) -> Option<v1::Settled> {
 /// Brings a release up, from staging to the end of the one before.
 async fn bring_up(bench: &Bench, generation: u64, number: u64) {
     bench.steps.order(order(v1::StepOrderKind::Stage, generation, number)).await;
-    bench.until("staged", |report| report.stage.as_ref().is_some_and(|stage| stage.generation == generation && stage.ended)).await;
+    bench
+        .until("staged", |report| {
+            report.stage.as_ref().is_some_and(|stage| stage.generation == generation && stage.ended)
+        })
+        .await;
     bench.steps.order(order(v1::StepOrderKind::Go, generation + 1, number)).await;
-    bench.until("a verdict", |report| report.generation == generation + 1 && verdict(report) == Some(v1::StepVerdict::Healthy)).await;
+    bench
+        .until("a verdict", |report| {
+            report.generation == generation + 1 && verdict(report) == Some(v1::StepVerdict::Healthy)
+        })
+        .await;
     bench.steps.order(order(v1::StepOrderKind::Confirm, generation + 1, 0)).await;
     let id = release(number).id;
     bench.until("quiet", |report| report.current == id && report.quiet).await;
@@ -179,7 +198,11 @@ async fn an_agent_killed_at_any_point_of_a_step_goes_on_with_it() {
                 let calls = bench.fake.calls();
                 let made = |what: &str| calls.contains(&format!("{what} {PREFIX}-web-r2"));
                 let routed = bench.routes.route(18_931).is_some_and(|route| route.release == release(2).id);
-                let decided = bench.steps.reports().iter().any(|report| report.generation == 3 && verdict(report) == Some(v1::StepVerdict::Healthy));
+                let decided = bench
+                    .steps
+                    .reports()
+                    .iter()
+                    .any(|report| report.generation == 3 && verdict(report) == Some(v1::StepVerdict::Healthy));
                 let reached = match stop_after {
                     "create" => made("create"),
                     "start" => made("start"),
@@ -194,7 +217,9 @@ async fn an_agent_killed_at_any_point_of_a_step_goes_on_with_it() {
         };
         tokio::time::timeout(Duration::from_secs(20), seen).await.expect("reached");
         bench.restart().await;
-        bench.until("a verdict", |report| report.generation == 3 && verdict(report) == Some(v1::StepVerdict::Healthy)).await;
+        bench
+            .until("a verdict", |report| report.generation == 3 && verdict(report) == Some(v1::StepVerdict::Healthy))
+            .await;
         bench.steps.order(order(v1::StepOrderKind::Confirm, 3, 0)).await;
         bench.until("quiet", |report| report.current == release(2).id && report.quiet).await;
         assert_eq!(bench.fake.names(), [format!("{PREFIX}-web-r2")], "{stop_after}");

@@ -24,11 +24,7 @@ fn is_own(target: &TargetRef, key: &str) -> bool {
 ///
 /// # Errors
 /// The relay refuses or is silent; traffic may be led partly.
-pub async fn lead(
-    host: &Host,
-    release: &Release,
-    addresses: &BTreeMap<Name, IpAddr>,
-) -> Result<()> {
+pub async fn lead(host: &Host, release: &Release, addresses: &BTreeMap<Name, IpAddr>) -> Result<()> {
     for expose in &release.expose {
         let address = addresses.get(&expose.process);
         let port = release.processes.get(&expose.process).and_then(|process| process.ports.first());

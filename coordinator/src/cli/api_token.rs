@@ -67,7 +67,13 @@ pub async fn run(command: Command, client: &Client, output: &Output) -> Result<E
             output.show(&list, || {
                 let row = |token: &v1::ApiToken| {
                     let expires = if token.revoked { "revoked".to_owned() } else { time::stamp(token.expires_at) };
-                    vec![token.id.clone(), token.principal.clone(), token.role.clone(), dash(token.scope.clone()), expires]
+                    vec![
+                        token.id.clone(),
+                        token.principal.clone(),
+                        token.role.clone(),
+                        dash(token.scope.clone()),
+                        expires,
+                    ]
                 };
                 let rows: Vec<_> = list.tokens.iter().map(row).collect();
                 output.table(&["ID", "PRINCIPAL", "ROLE", "SCOPE", "EXPIRES (UTC)"], &rows);

@@ -137,7 +137,12 @@ fn print_app(app: &v1::App, output: &Output) {
             app.name, target.name, target.config_revision
         ));
         if let Some(lock) = &target.lock {
-            output.line(&format!("    locked by {} until {} UTC: {}", lock.holder, time::stamp(lock.expires_at), lock.reason));
+            output.line(&format!(
+                "    locked by {} until {} UTC: {}",
+                lock.holder,
+                time::stamp(lock.expires_at),
+                lock.reason
+            ));
         }
     }
 }

@@ -58,10 +58,18 @@ pub async fn run(command: Command, client: &Client, output: &Output) -> Result<E
         Command::Register(register) => {
             let build = send(register, client).await?;
             output.show(&build, || {
-                let bytes = if build.archive_bytes > 0 { format!(", {} MB", build.archive_bytes / 1_000_000) } else { String::new() };
+                let bytes = if build.archive_bytes > 0 {
+                    format!(", {} MB", build.archive_bytes / 1_000_000)
+                } else {
+                    String::new()
+                };
                 let commit: String = build.commit.chars().take(7).collect();
                 let image = build.config_digest.get(..12).unwrap_or("to be pulled");
-                output.line(&format!("build {}  {}  commit {commit}  image {image}{bytes}", short(&build.id), build.app));
+                output.line(&format!(
+                    "build {}  {}  commit {commit}  image {image}{bytes}",
+                    short(&build.id),
+                    build.app
+                ));
             })?;
         }
         Command::List { app } => {

@@ -42,7 +42,10 @@ pub async fn run(command: Command, client: &Client, output: &Output) -> Result<E
             let request = v1::SetConfigRequest { target, set, unset, idempotency_key: idempotency_key(None) };
             let made = config.set(request).await?.into_inner();
             output.show(&made, || {
-                output.line(&format!("{}: config r{}; in use after the next `muster rollout start {0}`", made.target, made.revision));
+                output.line(&format!(
+                    "{}: config r{}; in use after the next `muster rollout start {0}`",
+                    made.target, made.revision
+                ));
                 for change in &made.changes {
                     output.line(&format!("  {change}"));
                 }
@@ -53,7 +56,12 @@ pub async fn run(command: Command, client: &Client, output: &Output) -> Result<E
             let list = config.list(v1::ListConfigRequest { target }).await?.into_inner();
             output.show(&list, || {
                 for revision in &list.revisions {
-                    output.line(&format!("r{}  {} UTC  {}", revision.revision, time::stamp(revision.created_at), revision.actor));
+                    output.line(&format!(
+                        "r{}  {} UTC  {}",
+                        revision.revision,
+                        time::stamp(revision.created_at),
+                        revision.actor
+                    ));
                     let mut values: Vec<_> = revision.values.iter().collect();
                     values.sort();
                     for (key, value) in values {

@@ -47,7 +47,10 @@ pub fn load(global: &Global) -> Result<Context, Error> {
     let path = path(global)?;
     let stored = if path.exists() { Some(read(&path)?) } else { None };
     let missing = |what: &str| {
-        Error::usage("E_CONTEXT", format!("no {what}: log in with `muster login --server HOST:PORT --ca FILE --token-file FILE`"))
+        Error::usage(
+            "E_CONTEXT",
+            format!("no {what}: log in with `muster login --server HOST:PORT --ca FILE --token-file FILE`"),
+        )
     };
     let server = global.server.clone().or_else(|| stored.as_ref().map(|c| c.server.clone()));
     let ca = match &global.ca {
@@ -135,7 +138,12 @@ fn safe(path: &Path) -> Result<(), Error> {
     }
     Err(Error::usage(
         "E_TOKEN_FILE_READABLE",
-        format!("{} can be read by others (mode {:o}); run `chmod 600 {}`", path.display(), mode & 0o777, path.display()),
+        format!(
+            "{} can be read by others (mode {:o}); run `chmod 600 {}`",
+            path.display(),
+            mode & 0o777,
+            path.display()
+        ),
     ))
 }
 

@@ -105,7 +105,8 @@ pub fn print_addresses(environment: &v1::Environment, output: &Output) {
             output.line(&format!("  {:<10} {shown}", service.name));
         }
     }
-    output.line(&format!("  {:<10} muster env show {1} --variables    muster env logs {1} -f", "more", environment.name));
+    output
+        .line(&format!("  {:<10} muster env show {1} --variables    muster env logs {1} -f", "more", environment.name));
 }
 
 /// One environment whole, or its variables alone.
@@ -119,7 +120,12 @@ pub fn print(environment: &v1::Environment, variables: bool, output: &Output) {
         return;
     }
     output.line(&head(environment));
-    output.line(&format!("  {} since {} UTC, id {}", state(environment), time::stamp(environment.created_at), environment.id));
+    output.line(&format!(
+        "  {} since {} UTC, id {}",
+        state(environment),
+        time::stamp(environment.created_at),
+        environment.id
+    ));
     for line in progress(environment, Wanted::Ready).iter().skip(1) {
         output.line(line);
     }

@@ -22,7 +22,9 @@ pub enum Error {
     #[error("{}", .0.message())]
     Status(tonic::Status),
     /// The coordinator cannot be reached.
-    #[error("E_COORDINATOR_UNREACHABLE: {server} does not answer: {why}. Is `muster serve` running there, and is the port open?")]
+    #[error(
+        "E_COORDINATOR_UNREACHABLE: {server} does not answer: {why}. Is `muster serve` running there, and is the port open?"
+    )]
     Unreachable {
         /// Its address.
         server: String,

@@ -48,7 +48,8 @@ pub async fn run(events: Events, client: &Client, output: &Output) -> Result<Exi
     let last = std::sync::atomic::AtomicU64::new(request.after_seq);
     resume(async || {
         let after_seq = last.load(std::sync::atomic::Ordering::Relaxed);
-        let mut stream = client.events().watch(v1::ListEventsRequest { after_seq, ..request.clone() }).await?.into_inner();
+        let mut stream =
+            client.events().watch(v1::ListEventsRequest { after_seq, ..request.clone() }).await?.into_inner();
         while let Some(event) = stream.message().await? {
             last.store(event.seq, std::sync::atomic::Ordering::Relaxed);
             print(&event, output)?;
@@ -63,6 +64,13 @@ fn print(event: &v1::Event, output: &Output) -> Result<(), Error> {
         // A name stays whole; of an id the end is enough to tell it from others.
         let subject = if event.subject.len() == 36 { short(&event.subject) } else { event.subject.clone() };
         let reason = if event.reason.is_empty() { String::new() } else { format!("{}: ", event.reason) };
-        output.line(&format!("{}  {:<22} {:<20} {:<12} {reason}{}", time::clock(event.at), event.kind, subject, event.actor, event.text));
+        output.line(&format!(
+            "{}  {:<22} {:<20} {:<12} {reason}{}",
+            time::clock(event.at),
+            event.kind,
+            subject,
+            event.actor,
+            event.text
+        ));
     })
 }

@@ -58,7 +58,9 @@ pub async fn run(command: Command, client: &Client, output: &Output) -> Result<E
             let made = tokens.create(request).await?.into_inner();
             output.show(&made, || {
                 if !quiet {
-                    output.line(&format!("{host} can join once within {ttl}; put this into the file named by join_token_file:"));
+                    output.line(&format!(
+                        "{host} can join once within {ttl}; put this into the file named by join_token_file:"
+                    ));
                 }
                 output.line(&made.secret);
             })?;

@@ -34,8 +34,8 @@ struct Refusal {
 /// The agent's socket: `MUSTER_AGENT_SOCKET`, else where an installed agent has it. None if there is none.
 #[must_use]
 pub fn socket() -> Option<PathBuf> {
-    let path = std::env::var_os("MUSTER_AGENT_SOCKET")
-        .map_or_else(|| PathBuf::from("/run/muster/agent.sock"), PathBuf::from);
+    let path =
+        std::env::var_os("MUSTER_AGENT_SOCKET").map_or_else(|| PathBuf::from("/run/muster/agent.sock"), PathBuf::from);
     path.exists().then_some(path)
 }
 
@@ -60,7 +60,11 @@ pub fn grant(socket: &Path, folder: &Path) -> Result<Grant, Error> {
         return Ok(grant);
     }
     match serde_json::from_str::<Refusal>(&line) {
-        Ok(refusal) => Err(Error::usage("E_GRANT_REFUSED", format!("{}: {}: {}", folder.display(), refusal.error, refusal.text))),
-        Err(_) => Err(Error::usage("E_AGENT_SOCKET", format!("{}: the agent's answer is unreadable", socket.display()))),
+        Ok(refusal) => {
+            Err(Error::usage("E_GRANT_REFUSED", format!("{}: {}: {}", folder.display(), refusal.error, refusal.text)))
+        }
+        Err(_) => {
+            Err(Error::usage("E_AGENT_SOCKET", format!("{}: the agent's answer is unreadable", socket.display())))
+        }
     }
 }

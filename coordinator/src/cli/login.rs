@@ -42,7 +42,13 @@ pub async fn run(login: Login, global: &Global, output: &Output) -> Result<ExitC
     context::save(&path, &context)?;
     output.show(&me, || {
         let scope = dash(me.scope.clone());
-        output.line(&format!("{} at {}: role {}, scope {scope}; kept in {}", me.principal, context.server, me.role, path.display()));
+        output.line(&format!(
+            "{} at {}: role {}, scope {scope}; kept in {}",
+            me.principal,
+            context.server,
+            me.role,
+            path.display()
+        ));
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -112,14 +112,11 @@ pub fn table_lines(head: &[&str], rows: &[Vec<String>]) -> Vec<String> {
 fn to_json<M: prost::Message + prost::Name>(message: &M) -> Result<String, Error> {
     let internal = |why: String| Error::usage("E_INTERNAL", format!("cannot print {}: {why}", M::full_name()));
     let pool = DescriptorPool::decode(proto::DESCRIPTORS).map_err(|why| internal(why.to_string()))?;
-    let descriptor =
-        pool.get_message_by_name(&M::full_name()).ok_or_else(|| internal("no descriptor".to_owned()))?;
+    let descriptor = pool.get_message_by_name(&M::full_name()).ok_or_else(|| internal("no descriptor".to_owned()))?;
     let bytes = message.encode_to_vec();
     let dynamic = DynamicMessage::decode(descriptor, bytes.as_slice()).map_err(|why| internal(why.to_string()))?;
-    let options = SerializeOptions::new()
-        .use_proto_field_name(true)
-        .stringify_64_bit_integers(false)
-        .skip_default_fields(false);
+    let options =
+        SerializeOptions::new().use_proto_field_name(true).stringify_64_bit_integers(false).skip_default_fields(false);
     let mut out = serde_json::Serializer::new(Vec::new());
     dynamic.serialize_with_options(&mut out, &options).map_err(|why| internal(why.to_string()))?;
     String::from_utf8(out.into_inner()).map_err(|why| internal(why.to_string()))

@@ -56,7 +56,12 @@ pub async fn run(command: Command, client: &Client, output: &Output) -> Result<E
             let target = repository::target(&target)?;
             let release = releases.show(v1::ShowReleaseRequest { target, number }).await?.into_inner();
             output.show(&release, || {
-                output.line(&format!("{} release {}  made {} UTC", release.target, release.number, time::stamp(release.created_at)));
+                output.line(&format!(
+                    "{} release {}  made {} UTC",
+                    release.target,
+                    release.number,
+                    time::stamp(release.created_at)
+                ));
                 output.line(&format!("  commit     {}", release.commit));
                 output.line(&format!("  build      {}", release.build));
                 output.line(&format!("  digest     {}", release.digest));

@@ -59,8 +59,7 @@ fn step_state(state: StepState) -> &'static str {
 #[must_use]
 pub fn status(rollout: &v1::Rollout) -> Vec<String> {
     let from = if rollout.from_release == 0 { "nothing".to_owned() } else { rollout.from_release.to_string() };
-    let mut lines =
-        vec![format!("rollout {} · {} · {from} → {}", short(&rollout.id), rollout.target, rollout.release)];
+    let mut lines = vec![format!("rollout {} · {} · {from} → {}", short(&rollout.id), rollout.target, rollout.release)];
     let width = rollout.steps.iter().map(|step| step.member.chars().count()).max().unwrap_or(0);
     lines.extend(rollout.steps.iter().map(|step| step_line(step, width)));
     lines.push(if has_ended(rollout.state()) { outcome(rollout) } else { format!(" {}", rollout.waiting) });
@@ -104,7 +103,9 @@ fn outcome(rollout: &v1::Rollout) -> String {
     };
     let took = u64::try_from(rollout.finished_at - rollout.created_at).map(duration).unwrap_or_default();
     match rollout.state() {
-        RolloutState::Succeeded => format!("rollout {id} succeeded: {target} is on release {} after {took}", rollout.release),
+        RolloutState::Succeeded => {
+            format!("rollout {id} succeeded: {target} is on release {} after {took}", rollout.release)
+        }
         RolloutState::Reverted => format!("rollout {id} reverted: {stays}{never}"),
         RolloutState::RevertIncomplete => {
             let parked: Vec<&str> = rollout
@@ -113,7 +114,10 @@ fn outcome(rollout: &v1::Rollout) -> String {
                 .filter(|step| step.state() != StepState::Reverted && step.touched)
                 .map(|step| step.member.as_str())
                 .collect();
-            format!("rollout {id} revert incomplete: {stays}, but {} could not be taken back yet{never}", parked.join(" "))
+            format!(
+                "rollout {id} revert incomplete: {stays}, but {} could not be taken back yet{never}",
+                parked.join(" ")
+            )
         }
         RolloutState::Cancelled => format!("rollout {id} cancelled: {stays}{never}"),
         RolloutState::Superseded => format!("rollout {id} superseded by a newer one{never}"),
@@ -180,7 +184,8 @@ fn probe_lines(answers: &[v1::ProbeAnswer]) -> Vec<String> {
 /// What `rollout plan` prints.
 #[must_use]
 pub fn plan(plan: &v1::PlanRolloutResponse) -> Vec<String> {
-    let replaces = if plan.from_release == 0 { "nothing runs yet".to_owned() } else { format!("replaces {}", plan.from_release) };
+    let replaces =
+        if plan.from_release == 0 { "nothing runs yet".to_owned() } else { format!("replaces {}", plan.from_release) };
     let mut lines = vec![format!(
         "{}: release {} (build {}, config r{}) {replaces}",
         plan.target,
@@ -261,7 +266,11 @@ mod tests {
             release: 43,
             from_release: 42,
             steps: vec![
-                v1::Step { failure: Some(failed), reverted_micros: 300_000, ..step("web-1", StepState::Reverted, true) },
+                v1::Step {
+                    failure: Some(failed),
+                    reverted_micros: 300_000,
+                    ..step("web-1", StepState::Reverted, true)
+                },
                 step("web-2", StepState::Pending, false),
             ],
             ..v1::Rollout::default()
@@ -294,7 +303,9 @@ mod tests {
     #[test]
     fn why_names_host_gate_probe_answers_and_the_apps_own_lines() {
         let text = why(&rollout()).join("\n");
-        for part in ["health of web on web-1: HTTP 500 three times", "HTTP 500: no table (3 times)", "bot.web: no table"] {
+        for part in
+            ["health of web on web-1: HTTP 500 three times", "HTTP 500: no table (3 times)", "bot.web: no table"]
+        {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
     }

@@ -69,8 +69,8 @@ fn format_time(at: i64, format: &[time::format_description::BorrowedFormatItem<'
 /// # Errors
 /// It is not a duration.
 pub fn parse(flag: &str, text: &str) -> Result<u64, Error> {
-    let duration = domain::time::parse_duration(text)
-        .map_err(|why| Error::usage("E_DURATION", format!("{flag}: {why}")))?;
+    let duration =
+        domain::time::parse_duration(text).map_err(|why| Error::usage("E_DURATION", format!("{flag}: {why}")))?;
     Ok(proto::convert::micros(duration))
 }
 

@@ -18,7 +18,9 @@ pub enum AskError {
     #[error("the rollout is not paused")]
     NotPaused,
     /// Only the hosts can.
-    #[error("the rollout goes on by itself when its members are back; to go on without them start it again with --max-unreachable")]
+    #[error(
+        "the rollout goes on by itself when its members are back; to go on without them start it again with --max-unreachable"
+    )]
     WaitsForHosts,
 }
 

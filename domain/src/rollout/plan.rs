@@ -105,7 +105,10 @@ pub enum PlanError {
         selector: String,
     },
     /// A process that must run once does not match exactly one member.
-    #[error("process {process} must run on exactly one member and matches {}; change its `on:` or the labels of hosts", or_none(matched))]
+    #[error(
+        "process {process} must run on exactly one member and matches {}; change its `on:` or the labels of hosts",
+        or_none(matched)
+    )]
     Singleton {
         /// The process.
         process: Name,
@@ -204,7 +207,9 @@ fn effective_policy(kind: Kind, policy: &Policy) -> Result<Policy, PlanError> {
         return wrong("healthy_deadline must be longer than min_healthy_time: no member could become healthy in time");
     }
     if policy.progress_deadline < policy.healthy_deadline {
-        return wrong("progress_deadline must not be shorter than healthy_deadline: one slow member would end the rollout");
+        return wrong(
+            "progress_deadline must not be shorter than healthy_deadline: one slow member would end the rollout",
+        );
     }
     let mut policy = policy.clone();
     if let Kind::Revert { .. } = kind {

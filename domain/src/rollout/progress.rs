@@ -79,10 +79,7 @@ impl RolloutState {
     /// It never changes again.
     #[must_use]
     pub const fn is_terminal(self) -> bool {
-        matches!(
-            self,
-            Self::Succeeded | Self::Reverted | Self::RevertIncomplete | Self::Cancelled | Self::Superseded
-        )
+        matches!(self, Self::Succeeded | Self::Reverted | Self::RevertIncomplete | Self::Cancelled | Self::Superseded)
     }
 
     /// It holds its target: at most one rollout of a target is in such a state.

@@ -178,7 +178,11 @@ impl fmt::Display for Waiting {
         match self {
             Self::Turn { before } => write!(f, "waiting for: rollout {before}, which has the target"),
             Self::Staging { members, ready, of } => {
-                write!(f, "waiting for: {} to stage the release ({ready} of {of} ready; nothing is touched before)", list(members))
+                write!(
+                    f,
+                    "waiting for: {} to stage the release ({ready} of {of} ready; nothing is touched before)",
+                    list(members)
+                )
             }
             Self::Syncing { members } if members.is_empty() => f.write_str("waiting for: the next turn"),
             Self::Syncing { members } => write!(f, "waiting for: {} to connect and send what it has", list(members)),
@@ -224,7 +228,13 @@ impl fmt::Display for Waiting {
                 write!(f, "waiting for: {} to settle; then the newer rollout goes on", list(members))
             }
             Self::Parked { state, why, members } => {
-                write!(f, "{}{}; waiting for: {} to be back and spared, and get what it ended on", state.name(), after(why), list(members))
+                write!(
+                    f,
+                    "{}{}; waiting for: {} to be back and spared, and get what it ended on",
+                    state.name(),
+                    after(why),
+                    list(members)
+                )
             }
             Self::Ended { state, why } => write!(f, "{}{}", state.name(), after(why)),
         }

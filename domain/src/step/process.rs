@@ -119,7 +119,14 @@ impl Process {
     }
 
     /// It ended by itself (`code`), or did not start (`text`).
-    pub(super) fn ended(&mut self, name: &Name, code: Option<i32>, log: &[String], start_error: Option<&str>, now: BootTime) {
+    pub(super) fn ended(
+        &mut self,
+        name: &Name,
+        code: Option<i32>,
+        log: &[String],
+        start_error: Option<&str>,
+        now: BootTime,
+    ) {
         if let State::Running { since, .. } = self.state
             && now.since(since).is_some_and(|ran| ran >= STABLE)
         {
@@ -137,7 +144,9 @@ impl Process {
         self.not_before = Some(BootTime { boot: now.boot, at: now.at + wait });
         if self.exits >= EXITS {
             let (cause, text) = match start_error {
-                Some(text) => (Cause::StartFailed, format!("the engine did not start it {} times: {}", self.exits, cut(text))),
+                Some(text) => {
+                    (Cause::StartFailed, format!("the engine did not start it {} times: {}", self.exits, cut(text)))
+                }
                 None => (Cause::CrashLoop, format!("it ended {} times", self.exits)),
             };
             self.failure = Some(Box::new(self.evidence(cause, name, text, now)));
@@ -179,7 +188,14 @@ impl Process {
         }
     }
 
-    fn failing_answer(&mut self, name: &Name, check: &HealthCheck, sample: &Sample, since: BootTime, now: BootTime) -> bool {
+    fn failing_answer(
+        &mut self,
+        name: &Name,
+        check: &HealthCheck,
+        sample: &Sample,
+        since: BootTime,
+        now: BootTime,
+    ) -> bool {
         if sample.taken.since(since).is_none_or(|age| age < check.start_period) {
             return false;
         }

@@ -89,8 +89,7 @@ pub enum StageCheck {
 
 impl StageCheck {
     /// Every check, for tables and tests.
-    pub const ALL: [Self; 6] =
-        [Self::Artifact, Self::Disk, Self::Memory, Self::Port, Self::Policy, Self::Engine];
+    pub const ALL: [Self; 6] = [Self::Artifact, Self::Disk, Self::Memory, Self::Port, Self::Policy, Self::Engine];
 
     /// The stable reason code.
     #[must_use]

@@ -55,11 +55,7 @@ impl From<Liveness> for v1::Liveness {
 
 impl From<Fence> for v1::Fence {
     fn from(fence: Fence) -> Self {
-        Self {
-            incarnation: fence.incarnation,
-            incarnation_id: fence.incarnation_id.to_string(),
-            epoch: fence.epoch,
-        }
+        Self { incarnation: fence.incarnation, incarnation_id: fence.incarnation_id.to_string(), epoch: fence.epoch }
     }
 }
 
@@ -70,8 +66,7 @@ impl TryFrom<v1::Fence> for Fence {
         let incarnation_id = if fence.incarnation_id.is_empty() {
             uuid::Uuid::nil()
         } else {
-            uuid::Uuid::try_parse(&fence.incarnation_id)
-                .map_err(|why| Error::invalid("fence.incarnation_id", why))?
+            uuid::Uuid::try_parse(&fence.incarnation_id).map_err(|why| Error::invalid("fence.incarnation_id", why))?
         };
         Ok(Self { incarnation: fence.incarnation, incarnation_id, epoch: fence.epoch })
     }

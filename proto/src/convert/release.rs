@@ -30,9 +30,7 @@ impl TryFrom<v1::BuildImage> for Image {
 
     fn try_from(image: v1::BuildImage) -> Result<Self, Error> {
         let digest = |field, text: &str| -> Result<Option<Digest>, Error> {
-            optional(text)
-                .map(|hex| Digest::parse(&hex).map_err(|why| Error::invalid(field, why)))
-                .transpose()
+            optional(text).map(|hex| Digest::parse(&hex).map_err(|why| Error::invalid(field, why))).transpose()
         };
         Ok(Self {
             reference: optional(&image.reference),
@@ -48,10 +46,9 @@ impl From<&HealthCheck> for v1::HealthCheck {
     fn from(check: &HealthCheck) -> Self {
         let tcp = |port: u16| v1::TcpProbe { port: port.into() };
         let probe = match &check.probe {
-            Probe::Http { path, port } => health_check::Probe::Http(v1::HttpProbe {
-                path: path.clone(),
-                port: port.unwrap_or(0).into(),
-            }),
+            Probe::Http { path, port } => {
+                health_check::Probe::Http(v1::HttpProbe { path: path.clone(), port: port.unwrap_or(0).into() })
+            }
             Probe::Tcp { port } => health_check::Probe::Tcp(tcp(port.unwrap_or(0))),
             Probe::Postgres { port } => health_check::Probe::Postgres(tcp(*port)),
             Probe::Redis { port } => health_check::Probe::Redis(tcp(*port)),

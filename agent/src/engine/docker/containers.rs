@@ -38,9 +38,8 @@ fn body(spec: &ContainerSpec) -> ContainerCreateBody {
         // The agent asks for health itself; the image's own check would only cost.
         healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..HealthConfig::default() }),
         host_config: Some(host_config(spec)),
-        networking_config: (!spec.network.is_empty()).then(|| NetworkingConfig {
-            endpoints_config: Some(HashMap::from([(spec.network.clone(), endpoint)])),
-        }),
+        networking_config: (!spec.network.is_empty())
+            .then(|| NetworkingConfig { endpoints_config: Some(HashMap::from([(spec.network.clone(), endpoint)])) }),
         ..ContainerCreateBody::default()
     }
 }
@@ -112,10 +111,8 @@ fn read(found: ContainerInspectResponse) -> Container {
         _ => Run::Exited(code),
     };
     let networks = found.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
-    let addresses: BTreeMap<_, _> = networks
-        .into_iter()
-        .filter_map(|(name, endpoint)| Some((name, endpoint.ip_address?.parse().ok()?)))
-        .collect();
+    let addresses: BTreeMap<_, _> =
+        networks.into_iter().filter_map(|(name, endpoint)| Some((name, endpoint.ip_address?.parse().ok()?))).collect();
     let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
     let bound = |mount: &MountPoint| mount.typ.as_deref() == Some("bind");
     let started = state.started_at.unwrap_or_default();

@@ -21,8 +21,7 @@ const KEPT: usize = 4096;
 
 pub(super) async fn logs(client: &Docker, id: &str, query: LogQuery) -> Result<BoxStream<'static, Result<Bytes>>> {
     let tail = query.tail.map_or_else(|| "all".to_owned(), |lines| lines.to_string());
-    let options =
-        LogsOptionsBuilder::default().stdout(true).stderr(true).follow(query.follow).tail(&tail).build();
+    let options = LogsOptionsBuilder::default().stdout(true).stderr(true).follow(query.follow).tail(&tail).build();
     let (client, id) = (client.clone(), id.to_owned());
     // The stream of the client borrows it; a task owns both and passes the pieces on.
     let (send, receive) = tokio::sync::mpsc::channel(16);

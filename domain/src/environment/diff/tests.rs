@@ -64,7 +64,8 @@ fn services_start_in_the_order_of_their_dependencies() {
 
 #[test]
 fn a_waiting_service_says_for_what() {
-    let diff = diff(&stack(), &known(&[("postgres", Seen::Starting), ("migrate", Seen::Startable), ("web", Seen::Preparing)]));
+    let diff =
+        diff(&stack(), &known(&[("postgres", Seen::Starting), ("migrate", Seen::Startable), ("web", Seen::Preparing)]));
     assert_eq!(diff.services["migrate"].waits_for, Some(("postgres".to_owned(), Condition::Healthy)));
     assert_eq!(diff.services["web"].state, ServiceState::Pulling);
     assert!(!diff.ready);

@@ -108,7 +108,9 @@ impl Turn<'_> {
         let state = match told.phase {
             StepPhase::Starting => StepState::Starting,
             StepPhase::Switching => StepState::Warm,
-            StepPhase::Checking | StepPhase::Decided | StepPhase::Settled if told.healthy_for.is_some() => StepState::Checking,
+            StepPhase::Checking | StepPhase::Decided | StepPhase::Settled if told.healthy_for.is_some() => {
+                StepState::Checking
+            }
             StepPhase::Checking | StepPhase::Decided | StepPhase::Settled => StepState::Switched,
         };
         let now = self.now;

@@ -147,7 +147,8 @@ impl Turn<'_> {
     fn explain_revert(&self) -> Waiting {
         let members = self.names(|index| self.must_go_back(index));
         let away = self.names(|index| self.must_go_back(index) && !self.ready(index));
-        let under_way = self.count(|turn, index| turn.next.steps[index].state == StepState::Reverting && turn.ready(index));
+        let under_way =
+            self.count(|turn, index| turn.next.steps[index].state == StepState::Reverting && turn.ready(index));
         if under_way == 0
             && away.len() < members.len()
             && let Some((available, minimum)) = self.minimum()

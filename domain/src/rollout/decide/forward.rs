@@ -93,7 +93,8 @@ impl Turn<'_> {
         let (failed, most) = (self.failed(), self.max_fail());
         if failed > most {
             let first = self.indices().find(|index| self.next.steps[*index].failed);
-            let failure = first.and_then(|index| self.next.steps[index].failure.as_ref().map(|failure| (index, failure)));
+            let failure =
+                first.and_then(|index| self.next.steps[index].failure.as_ref().map(|failure| (index, failure)));
             let what = failure.map_or(String::new(), |(index, failure)| {
                 format!("{} on {}; ", failure, self.plan.members[index].name)
             });

@@ -538,11 +538,7 @@ fn a_canary_that_is_not_promoted_by_itself_waits_for_somebody() {
 
 #[test]
 fn minimum_healthy_hosts_is_kept_on_the_way_back_too() {
-    let policy = Policy {
-        max_parallel: Amount::Count(4),
-        minimum_healthy_hosts: Some(Amount::Count(2)),
-        ..quick()
-    };
+    let policy = Policy { max_parallel: Amount::Count(4), minimum_healthy_hosts: Some(Amount::Count(2)), ..quick() };
     let mut fleet = Fleet::new(&[0, 0, 0, 0], policy);
     fleet.steps(20);
     assert_eq!(fleet.progress.state, R::Succeeded);
@@ -558,10 +554,16 @@ fn a_rollout_waits_its_turn_and_ends_when_the_target_is_locked_meanwhile() {
     fleet.steps(2);
     assert_eq!(fleet.progress.state, R::Queued);
     assert_eq!(fleet.waiting, format!("waiting for: rollout {before}, which has the target"));
-    fleet.reports.target.locked =
-        Some(Lock { holder: "asha".to_owned(), reason: "release party".to_owned(), until: fleet.now.plus(Duration::from_secs(9)) });
+    fleet.reports.target.locked = Some(Lock {
+        holder: "asha".to_owned(),
+        reason: "release party".to_owned(),
+        until: fleet.now.plus(Duration::from_secs(9)),
+    });
     fleet.step();
-    assert_eq!(fleet.waiting, "cancelled: E_TARGET_LOCKED: the target was locked by asha while this waited: release party");
+    assert_eq!(
+        fleet.waiting,
+        "cancelled: E_TARGET_LOCKED: the target was locked by asha while this waited: release party"
+    );
 }
 
 #[test]

@@ -36,9 +36,10 @@ impl Machine {
             return None;
         }
         let (cause, text) = deadline_text(step);
-        let lacking = to.processes.iter().find(|process| {
-            !self.seen(to.release, &process.name).is_some_and(crate::step::process::Process::passing)
-        });
+        let lacking = to
+            .processes
+            .iter()
+            .find(|process| !self.seen(to.release, &process.name).is_some_and(crate::step::process::Process::passing));
         let seen = lacking.and_then(|process| Some((process, self.seen(to.release, &process.name)?)));
         Some(match seen {
             Some((process, seen)) => seen.evidence(cause, &process.name, text, now),
@@ -72,7 +73,8 @@ impl Machine {
             self.want(release, &name, now);
         }
         // A process that the new release does not have any more, and that bears no other beside it.
-        let gone: Vec<Name> = self.exclusive_names().into_iter().filter(|name| step.to.process(name).is_none()).collect();
+        let gone: Vec<Name> =
+            self.exclusive_names().into_iter().filter(|name| step.to.process(name).is_none()).collect();
         for name in gone {
             self.stop_others(release, &name, &step.pace, now);
         }
@@ -165,14 +167,20 @@ impl Machine {
 
     /// After the switch: what may run beside stays, so that going back takes no start.
     fn keep_others_warm(&mut self, step: &StepRecord, now: BootTime) {
-        let Some(current) = self.slot.current.clone().filter(|current| current.release != step.to.release) else { return };
+        let Some(current) = self.slot.current.clone().filter(|current| current.release != step.to.release) else {
+            return;
+        };
         for name in self.names(&current, |machine, name| !machine.exclusive(name)) {
             self.want(current.release, &name, now);
         }
     }
 
     pub(super) fn names(&self, work: &Work, wanted: impl Fn(&Self, &Name) -> bool) -> Vec<Name> {
-        work.processes.iter().filter(|process| wanted(self, &process.name)).map(|process| process.name.clone()).collect()
+        work.processes
+            .iter()
+            .filter(|process| wanted(self, &process.name))
+            .map(|process| process.name.clone())
+            .collect()
     }
 
     fn passed(&self, release: ReleaseId, name: &Name) -> bool {

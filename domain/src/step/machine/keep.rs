@@ -107,7 +107,9 @@ impl Machine {
     }
 
     fn others_alive(&self, release: ReleaseId, name: &Name) -> bool {
-        self.processes.iter().any(|((other, theirs), process)| *other != release && theirs == name && !process.at_rest())
+        self.processes
+            .iter()
+            .any(|((other, theirs), process)| *other != release && theirs == name && !process.at_rest())
     }
 
     /// Declared `overlap: false` by any release that is around.

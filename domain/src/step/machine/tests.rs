@@ -153,7 +153,8 @@ impl Rig {
 
     /// Every running process is asked once, now.
     fn probe(&mut self) {
-        let running: Vec<_> = self.running.iter().map(|((release, process), instance)| (*release, process.clone(), *instance)).collect();
+        let running: Vec<_> =
+            self.running.iter().map(|((release, process), instance)| (*release, process.clone(), *instance)).collect();
         for (release, process, instance) in running {
             let outcome = self.healthy.get(&release).copied().unwrap_or(Outcome::Pass);
             let text = format!("{outcome:?}");
@@ -381,7 +382,10 @@ fn a_crash_loop_keeps_the_exit_code_and_the_last_lines() {
         rig.tell(Event::Tick);
     }
     let Some(Verdict::Failed(failure)) = rig.step().verdict.clone() else { panic!("{:?}", rig.step()) };
-    assert_eq!((failure.cause, failure.exit_code, failure.log), (Cause::CrashLoop, Some(3), vec!["Traceback".to_owned()]));
+    assert_eq!(
+        (failure.cause, failure.exit_code, failure.log),
+        (Cause::CrashLoop, Some(3), vec!["Traceback".to_owned()])
+    );
 }
 
 #[test]
