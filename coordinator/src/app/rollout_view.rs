@@ -79,6 +79,11 @@ pub async fn look<V: View + ?Sized>(ctx: &Ctx, view: &mut V, row: &RolloutRow) -
 /// What the store says.
 pub async fn reports<V: View + ?Sized>(ctx: &Ctx, view: &mut V, row: &RolloutRow) -> Result<Reports> {
     let (project, target) = (&row.project, &row.plan.target);
+    let target_now = target_view(ctx, view, row).await?;
+    if row.progress.state == RolloutState::Queued && target_now.before.is_some() {
+        // It waits for its turn, whatever its members do.
+        return Ok(Reports { hosts: BTreeMap::new(), target: target_now });
+    }
     let mut stored: BTreeMap<HostId, _> =
         view.member_list(project, target).await?.into_iter().map(|member| (member.host, member)).collect();
     let mut hosts = BTreeMap::new();
@@ -90,7 +95,7 @@ pub async fn reports<V: View + ?Sized>(ctx: &Ctx, view: &mut V, row: &RolloutRow
         let generation = known.as_ref().map(|known| known.generation).unwrap_or_default();
         hosts.insert(member.member, HostView { presence, generation, report: known.and_then(|known| known.report) });
     }
-    Ok(Reports { hosts, target: target_view(ctx, view, row).await? })
+    Ok(Reports { hosts, target: target_now })
 }
 
 async fn target_view<V: View + ?Sized>(ctx: &Ctx, view: &mut V, row: &RolloutRow) -> Result<TargetView> {

@@ -63,7 +63,7 @@ async fn look(api: &Api, known: &mut BTreeSet<RolloutId>) -> Result<Option<Times
                 open.remove(&id);
                 continue;
             };
-            changed |= turn.changed;
+            changed |= turn.changed && turn.state.is_terminal();
             if let Some(at) = turn.wake_at {
                 wake_at = Some(wake_at.map_or(at, |known| known.min(at)));
             }
