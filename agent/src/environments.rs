@@ -18,6 +18,7 @@ mod context;
 pub mod credentials;
 pub mod data;
 mod down;
+mod event;
 pub mod failure;
 pub mod folder;
 mod ground;

@@ -22,6 +22,7 @@ mod containers;
 mod driver;
 mod health;
 mod journal;
+mod news;
 mod perform;
 mod retain;
 mod stage;
@@ -29,7 +30,8 @@ mod stage;
 mod tests;
 mod traffic;
 
-use driver::{Begin, Driver, News};
+use driver::Driver;
+use news::{Begin, News};
 
 #[derive(Debug)]
 struct Target {

@@ -9,6 +9,7 @@ use domain::environment::diff::{Seen, diff};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::event::{Event, LINES, watch_end};
 use super::failure::Failure;
 use super::launch::{self, Launched};
 use super::part::Part;
@@ -17,28 +18,8 @@ use super::{View, Wanted, down, ground, health, prepare, report};
 use crate::engine::{ContainerSpec, Listed, Run, last_lines};
 use crate::host::Host;
 
-/// Log lines that are kept of a service that ended.
-const LINES: u32 = 20;
 /// Pause before something that may pass is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// News for the loop.
-#[derive(Debug)]
-enum Event {
-    /// Network, ports and manifest are there.
-    Grounded(Result<(), Failure>),
-    Prepared(String, Result<Box<ContainerSpec>, Failure>),
-    Launched(String, u64, Result<Launched, Failure>),
-    Health(String, u64, health::Change),
-    Ended {
-        service: String,
-        instance: u64,
-        code: Option<i32>,
-        lines: Vec<String>,
-        out_of_memory: bool,
-    },
-    PauseOver(String, u64),
-}
 
 /// Why a pass over what is wanted ended.
 enum Next {
@@ -394,13 +375,4 @@ impl<'a> Pass<'a> {
         part.watched_by(asking.abort_handle());
         part.watched_by(passing.abort_handle());
     }
-}
-
-/// Tells when a container ends, with its last words.
-async fn watch_end(host: Arc<Host>, send: mpsc::UnboundedSender<Event>, service: String, instance: u64, id: String) {
-    let code = host.watch.exit(&id).await;
-    let lines = if code.is_some() { last_lines(host.engine.as_ref(), &id, LINES).await } else { Vec::new() };
-    let found = host.engine.inspect(&id).await;
-    let out_of_memory = matches!(found, Ok(Some(found)) if found.out_of_memory);
-    let _ = send.send(Event::Ended { service, instance, code, lines, out_of_memory });
 }

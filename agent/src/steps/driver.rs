@@ -9,57 +9,21 @@ use domain::health::{HealthCheck, Probe};
 use domain::ids::ReleaseId;
 use domain::name::{Name, TargetRef};
 use domain::release::Release;
-use domain::step::event::{Action, Event, Found, Instance, Sample};
+use domain::step::event::{Action, Event, Found, Instance};
 use domain::step::journal::{BootId, BootTime, Slot, StepPhase};
 use domain::step::machine::Machine;
 use domain::step::report::Report;
 use proto::v1;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
 use super::containers::{self, Existing};
-use super::health::{self, Asker};
+use super::health::Asker;
+use super::news::{Begin, News, Running, sampled};
 use super::{journal, perform, retain};
 use crate::clock;
 use crate::host::Host;
-
-/// What the driver is told.
-#[derive(Debug)]
-pub(super) enum News {
-    /// For the machine.
-    Event(Box<Event>),
-    /// An order, with its release and the number of releases to keep.
-    Order { event: Box<Event>, release: Option<Box<Release>>, retain: u32 },
-    /// A container was started.
-    Started { release: ReleaseId, process: Name, id: String, address: Option<IpAddr> },
-    /// Everything that exists.
-    Inspected { existing: Vec<Existing>, routed: Option<ReleaseId> },
-    /// Tell the whole state again.
-    Tell,
-    /// Look at the relay: whatever was told or missed, it says where traffic goes.
-    Look,
-    /// Where the relay leads traffic.
-    Led(Option<ReleaseId>),
-}
-
-/// A process that runs.
-#[derive(Debug)]
-struct Running {
-    instance: Instance,
-    id: String,
-    address: Option<IpAddr>,
-    asker: Option<Asker>,
-    tasks: Vec<AbortHandle>,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
-        }
-    }
-}
 
 /// One target's task.
 pub(super) struct Driver {
@@ -81,21 +45,6 @@ pub(super) struct Driver {
     routing: bool,
     inspected: bool,
     tasks: JoinSet<()>,
-}
-
-/// What a driver begins with.
-pub(super) struct Begin {
-    pub host: Arc<Host>,
-    pub target: TargetRef,
-    pub slot: Slot,
-    pub releases: BTreeMap<ReleaseId, Release>,
-    pub retain: u32,
-    pub run: u64,
-    pub boot: BootId,
-    pub channel: watch::Receiver<Option<Channel>>,
-    pub told: watch::Sender<Option<v1::StepReport>>,
-    pub send: mpsc::UnboundedSender<News>,
-    pub news: mpsc::UnboundedReceiver<News>,
 }
 
 impl Driver {
@@ -394,17 +343,6 @@ impl Driver {
         let addresses = release.map(|id| self.addresses(id)).unwrap_or_default();
         self.spawn(perform::route(Arc::clone(&self.host), self.target.clone(), release, known, addresses));
     }
-}
-
-fn sampled(boot: BootId, release: ReleaseId, process: &Name, instance: Instance, answer: health::Sample) -> News {
-    News::Event(Box::new(Event::Sample(Sample {
-        release,
-        process: process.clone(),
-        instance,
-        taken: BootTime { boot, at: answer.taken },
-        outcome: answer.outcome,
-        text: answer.text,
-    })))
 }
 
 async fn sleep(wait: Option<Duration>) {

@@ -31,15 +31,20 @@ pub async fn stage(host: &Host, release: &Release, work: &Work, channel: Option<
 }
 
 async fn check(host: &Host, release: &Release, work: &Work, channel: Option<Channel>) -> Result<(), StageOutcome> {
-    host.engine.about().await.map_err(|why| refused(StageCheck::Engine, why.to_string()))?;
     room(host, release, work)?;
-    ports(host, &release.target, release).await?;
-    image::stage(host, &release.image, channel).await.map_err(|why| match why {
-        image::Error::Denied(why) => refused(StageCheck::Policy, why.to_string()),
-        image::Error::Engine(engine::Error::Away(why)) => refused(StageCheck::Engine, why),
-        other => refused(StageCheck::Artifact, other.to_string()),
-    })?;
-    containers::ensure_network(host, &release.target).await.map_err(|why| refused(StageCheck::Engine, why.to_string()))
+    // The checks know nothing of each other, and rollouts wait for all of them.
+    let image = async {
+        image::stage(host, &release.image, channel).await.map_err(|why| match why {
+            image::Error::Denied(why) => refused(StageCheck::Policy, why.to_string()),
+            image::Error::Engine(engine::Error::Away(why)) => refused(StageCheck::Engine, why),
+            other => refused(StageCheck::Artifact, other.to_string()),
+        })
+    };
+    let network = async {
+        let made = containers::ensure_network(host, &release.target).await;
+        made.map_err(|why| refused(StageCheck::Engine, why.to_string()))
+    };
+    tokio::try_join!(image, network, ports(host, &release.target, release)).map(|_| ())
 }
 
 fn room(host: &Host, release: &Release, work: &Work) -> Result<(), StageOutcome> {
