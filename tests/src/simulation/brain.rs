@@ -464,11 +464,13 @@ impl Brain {
         seen.is_some_and(|seen| seen.synced)
     }
 
-    /// Its word counts: observed, and heard from within the limit. Judged here, not asked of the coordinator.
+    /// Its word counts: observed, and heard from within the limit by the true clock. Judged here, not asked of the
+    /// coordinator, whose own clock jumps.
     #[must_use]
-    pub fn known(&self, host: usize) -> bool {
-        let seen = self.process.as_ref().and_then(|process| process.sessions.session(self.agents[host].id));
-        seen.is_some_and(|seen| seen.synced && self.clock.now().since(seen.heard_at) < UNREACHABLE_AFTER)
+    pub fn known(&self, host: usize, at: Micros) -> bool {
+        let limit = u64::try_from(UNREACHABLE_AFTER.as_micros()).unwrap_or(u64::MAX);
+        let entry = self.process.as_ref().and_then(|process| process.entries.get(&host));
+        self.observed(host) && entry.is_some_and(|(_, _, heard)| at.saturating_sub(*heard) < limit)
     }
 
     /// Not heard from for longer than the limit though its session is open; by the true clock, as a timer has it.

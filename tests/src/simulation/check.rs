@@ -76,6 +76,8 @@ pub struct Commit<'a> {
     pub after: &'a Progress,
     /// The hosts' index by the plan's order.
     pub hosts: &'a [usize],
+    /// When.
+    pub at: Micros,
 }
 
 impl Check {
@@ -195,7 +197,7 @@ impl Check {
         if self.halted.contains(&plan.rollout) {
             return broken("S21", "a forward order after a pause or cancel was answered");
         }
-        let unknown = |ordinal: usize| !brain.known(commit.hosts[ordinal]);
+        let unknown = |ordinal: usize| !brain.known(commit.hosts[ordinal], commit.at);
         let steps = || commit.after.steps.iter().enumerate();
         let unavailable = steps().filter(|(ordinal, step)| busy(step.state) || (step.touched() && unknown(*ordinal))).count();
         let parallel = plan.policy.max_parallel.of(plan.size()).max(1) as usize;
@@ -249,7 +251,7 @@ impl Check {
                 continue;
             }
             let host = commit.hosts[ordinal];
-            let fresh = brain.known(host)
+            let fresh = brain.known(host, commit.at)
                 && brain.report(host).is_some_and(|report| {
                     report.health == HealthNow::Passing && report.current == Some(commit.plan.release)
                 });
@@ -282,7 +284,7 @@ impl Check {
             let current = told.is_some_and(|report| {
                 report.generation == new.generation || report.step.as_ref().is_some_and(|step| step.generation == new.generation)
             });
-            if !brain.known(host) || !current {
+            if !brain.known(host, commit.at) || !current {
                 return broken("S11", format!("{name} became {} without an observation", new.state.name()));
             }
         }
@@ -309,7 +311,7 @@ impl Check {
                 report.serving && report.current.is_some() && report.health == HealthNow::Passing
             });
             let ended = commit.after.state.is_terminal() && step.state == StepState::Failed;
-            (ended || !busy(step.state)) && !step.converging && passes && brain.known(commit.hosts[ordinal])
+            (ended || !busy(step.state)) && !step.converging && passes && brain.known(commit.hosts[ordinal], commit.at)
         };
         let count = |steps: &[Step]| (0..steps.len()).filter(|ordinal| well(steps, *ordinal)).count();
         let taken = (0..commit.after.steps.len()).any(|ordinal| {

@@ -194,15 +194,15 @@ impl World {
                 agent.dies_after = None;
             }
         }
-        let until = self.now + 100 * SECOND;
-        let mut at = self.now + 10 * SECOND;
+        let until = self.now + 45 * SECOND;
+        let mut at = self.now + 5 * SECOND;
         let paused = self.brain.rows.iter().any(|row| row.progress.state == RolloutState::Paused);
         while at < until {
             let ask = *self.rng.pick(&[Ask::Resume, Ask::Resume, Ask::Cancel]);
             if self.rng.permille(300) || paused && self.rng.permille(400) {
                 self.at(at, Ev::Do(ask));
             }
-            at += 30 * SECOND;
+            at += 13 * SECOND;
         }
         Ok(())
     }

@@ -13,7 +13,8 @@ use crate::simulation::brain::now;
 use crate::simulation::check::{Commit, Verdicts, Violation};
 use crate::simulation::{Micros, SECOND};
 
-const TICK: Micros = 2 * SECOND;
+/// The loops look by themselves, less often than the real ones: what only they would see is seen late.
+const TICK: Micros = 5 * SECOND;
 const RESEND: Micros = 5 * SECOND;
 
 impl World {
@@ -141,15 +142,13 @@ impl World {
         }
         self.looking = true;
         let epoch = self.brain.epoch();
-        let wait = self.rng.between(200, 3000);
+        let wait = self.rng.between(500, 25_000);
         self.after(wait, Ev::BrainLook { epoch });
     }
 
     pub(super) fn brain_tick(&mut self, epoch: u64) -> Verdicts {
         let Some(ctx) = self.brain.ctx().filter(|_| self.brain.epoch() == epoch) else { return Ok(()) };
-        for host in self.brain.silent(self.now) {
-            self.brain.hang_up(host);
-        }
+        self.end_silent_sessions();
         // As the task does: an error is logged, and the next tick looks again.
         let _logged = now(coordinator::app::reports::liveness(&ctx));
         self.settle()?;
@@ -168,13 +167,21 @@ impl World {
         Ok(())
     }
 
+    /// Each session's own timer, looked at before anything that could use the session.
+    fn end_silent_sessions(&mut self) {
+        for host in self.brain.silent(self.now) {
+            self.brain.hang_up(host);
+        }
+    }
+
     /// One look of the task at all rollouts, as `tasks/rollouts.rs` does it.
     pub(super) fn brain_look(&mut self, epoch: u64) -> Verdicts {
         if self.brain.epoch() != epoch || !self.brain.up() {
             return Ok(());
         }
         self.looking = false;
-        self.notice_commits()?;
+        self.end_silent_sessions();
+        self.settle()?;
         for _ in 0..8 {
             if !self.turns()? {
                 break;
@@ -189,8 +196,10 @@ impl World {
         let mut changed = false;
         for id in open {
             let turn = now(task::turn(&ctx, id));
+            if turn.as_ref().map_or(true, |turn| turn.as_ref().is_none_or(|turn| turn.changed)) {
+                self.notice_commits()?;
+            }
             self.settle()?;
-            self.notice_commits()?;
             if !self.brain.up() {
                 return Ok(false);
             }
@@ -199,7 +208,7 @@ impl World {
                 self.look_soon();
                 continue;
             };
-            changed |= turn.changed;
+            changed |= turn.changed && turn.state.is_terminal();
             for ordered in &turn.orders {
                 self.send(ordered)?;
             }
@@ -233,7 +242,7 @@ impl World {
                     self.stats.converged += 1;
                 }
             }
-            let commit = Commit { plan: &row.plan, before: &before, after: &row.progress, hosts: &row.hosts };
+            let commit = Commit { plan: &row.plan, before: &before, after: &row.progress, hosts: &row.hosts, at: self.now };
             self.check.commit(&commit, &self.brain, &self.hosts)?;
             self.check.together(&self.brain)?;
         }
@@ -274,7 +283,7 @@ impl World {
             return Ok(());
         }
         let mutating = !matches!(order.kind, OrderKind::Stage { .. });
-        self.check.sent(&self.hosts[host].name, self.brain.known(host), mutating)?;
+        self.check.sent(&self.hosts[host].name, self.brain.known(host, self.now), mutating)?;
         let (fence, ledger_seq) = self.brain.fence();
         let work = ordered.work.as_ref().map(proto::convert::step::OrderedRelease::work);
         self.sent.insert(host, (order.generation, confirm, self.now, session));

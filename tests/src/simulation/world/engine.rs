@@ -188,7 +188,7 @@ impl World {
             (Outcome::Refused, _) => 200_000,
             (_, Some(step)) if step.to.release == *release => interval,
             (Outcome::Fail, _) => interval,
-            (Outcome::Pass, _) => 4 * interval,
+            (Outcome::Pass, _) => 8 * interval,
         }
     }
 

@@ -19,7 +19,7 @@ fn broken(invariant: &'static str, text: String) -> Verdicts {
 impl World {
     /// Everything ended or is paused for somebody, and every host does what its journal says.
     pub(super) fn finished(&self) -> bool {
-        self.now > self.scenario.heal_at + 130 * SECOND
+        self.now > self.scenario.heal_at + 60 * SECOND
             && self.rollouts_rest().is_ok()
             && self.hosts_rest().is_ok()
             && self.outcome().is_ok()
