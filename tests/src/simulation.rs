@@ -4,13 +4,15 @@
 //! the invariants of [`check`] must hold; then injection ends, what can heal heals, and everything must come to an end.
 //! A failure names the invariant and the seed; `simulate --seed N --trace` replays it line by line.
 
+pub mod brain;
 pub mod check;
 pub mod faults;
 pub mod host;
-pub mod brain;
 pub mod rng;
 pub mod scenario;
 pub mod stats;
+#[cfg(test)]
+mod tests;
 pub mod world;
 
 pub use stats::Stats;

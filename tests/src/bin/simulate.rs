@@ -20,7 +20,9 @@ fn main() -> ExitCode {
         Ok(asked) => asked,
         Err(problem) => {
             eprintln!("{problem}");
-            eprintln!("usage: simulate [--seed N [--trace]] | [--first N] [--count SCENARIOS | --rollouts N] [--complete]");
+            eprintln!(
+                "usage: simulate [--seed N [--trace]] | [--first N] [--count SCENARIOS | --rollouts N] [--complete]"
+            );
             return ExitCode::from(2);
         }
     };

@@ -222,7 +222,8 @@ impl Brain {
                     }
                     for planned in &scenario.releases {
                         let principal = self.principal.id;
-                        let row = ReleaseRow { project: PROJECT.to_owned(), principal, release: planned.release.clone() };
+                        let row =
+                            ReleaseRow { project: PROJECT.to_owned(), principal, release: planned.release.clone() };
                         tx.release_insert(&row).await?;
                     }
                     Ok::<_, Error>(())
@@ -404,7 +405,9 @@ impl Brain {
     pub fn look_at_report(&mut self, host: usize) {
         let (target, agent) = (self.target.clone(), self.agents[host].id);
         let read = self.peek(|tx| {
-            Box::pin(async move { Ok::<_, Error>(tx.member_get(PROJECT, &target, agent).await?.and_then(|row| row.report)) })
+            Box::pin(
+                async move { Ok::<_, Error>(tx.member_get(PROJECT, &target, agent).await?.and_then(|row| row.report)) },
+            )
         });
         self.stored[host] = read;
     }
@@ -412,8 +415,8 @@ impl Brain {
     /// Reads again what the store has of rollouts: those that changed, with what they were before.
     pub fn look_at_rollouts(&mut self, world: &[super::host::SimHost]) -> Vec<(usize, Option<Progress>)> {
         let target = self.target.clone();
-        let mut rows =
-            self.peek(|tx| Box::pin(async move { Ok::<_, Error>(tx.rollout_list(PROJECT, Some(&target), 100).await?) }));
+        let mut rows = self
+            .peek(|tx| Box::pin(async move { Ok::<_, Error>(tx.rollout_list(PROJECT, Some(&target), 100).await?) }));
         rows.reverse();
         let mut changed = Vec::new();
         for row in rows {
@@ -435,7 +438,8 @@ impl Brain {
 
     fn peek<T: Send + Default>(
         &self,
-        read: impl for<'t> FnOnce(&'t mut (dyn coordinator::store::View + '_)) -> coordinator::store::Work<'t, T, Error> + Send,
+        read: impl for<'t> FnOnce(&'t mut (dyn coordinator::store::View + '_)) -> coordinator::store::Work<'t, T, Error>
+        + Send,
     ) -> T {
         now(self.reader.read(read)).unwrap_or_default()
     }

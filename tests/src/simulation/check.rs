@@ -152,7 +152,10 @@ impl Check {
         if let Some(((_, held), _)) = highest
             && new.generation <= *held
         {
-            return broken("S4", format!("{name}: {:?} under generation {} after {}", new.ordered, new.generation.0, held.0));
+            return broken(
+                "S4",
+                format!("{name}: {:?} under generation {} after {}", new.ordered, new.generation.0, held.0),
+            );
         }
         self.intents.insert((host, new.generation), (rollout, new.ordered));
         if new.ordered == Ordered::Stage {
@@ -176,7 +179,8 @@ impl Check {
     }
 
     fn scope(&self, commit: &Commit<'_>, name: &Name, host: usize, new: &Step, release: ReleaseId) -> Verdicts {
-        let forward = commit.after.state == RolloutState::Succeeded && new.ordered == Ordered::Converge(commit.plan.release);
+        let forward =
+            commit.after.state == RolloutState::Succeeded && new.ordered == Ordered::Converge(commit.plan.release);
         if forward {
             return Ok(());
         }
@@ -199,20 +203,26 @@ impl Check {
         }
         let unknown = |ordinal: usize| !brain.known(commit.hosts[ordinal], commit.at);
         let steps = || commit.after.steps.iter().enumerate();
-        let unavailable = steps().filter(|(ordinal, step)| busy(step.state) || (step.touched() && unknown(*ordinal))).count();
+        let unavailable =
+            steps().filter(|(ordinal, step)| busy(step.state) || (step.touched() && unknown(*ordinal))).count();
         let parallel = plan.policy.max_parallel.of(plan.size()).max(1) as usize;
         if unavailable > parallel {
-            return broken("S8", format!("{unavailable} members unavailable after a start, max_parallel is {parallel}"));
+            return broken(
+                "S8",
+                format!("{unavailable} members unavailable after a start, max_parallel is {parallel}"),
+            );
         }
-        let doubtful =
-            steps().filter(|(ordinal, step)| step.state == StepState::Failed || (step.touched() && unknown(*ordinal))).count();
+        let doubtful = steps()
+            .filter(|(ordinal, step)| step.state == StepState::Failed || (step.touched() && unknown(*ordinal)))
+            .count();
         let budget = plan.policy.max_fail.of(plan.size()) as usize;
         if doubtful > budget {
             return broken("S12", format!("{doubtful} members failed or unknown at a start, max_fail is {budget}"));
         }
         let unstaged = |(ordinal, step): (usize, &Step)| {
             let staged = brain.report(commit.hosts[ordinal]).and_then(|report| report.stage.as_ref());
-            let ready = staged.is_some_and(|stage| stage.release == plan.release && stage.outcome == Some(StageOutcome::Ready));
+            let ready =
+                staged.is_some_and(|stage| stage.release == plan.release && stage.outcome == Some(StageOutcome::Ready));
             !step.touched() && step.state != StepState::Parked && !ready
         };
         if let Some((ordinal, _)) = steps().find(|item| unstaged(*item)) {
@@ -234,11 +244,14 @@ impl Check {
             }
         }
         let open = commit.plan.members.iter().zip(&commit.after.steps).find(|(member, step)| {
-            let done = matches!(step.state, StepState::Healthy | StepState::Parked) || (step.state == StepState::Reverted && step.failed);
+            let done = matches!(step.state, StepState::Healthy | StepState::Parked)
+                || (step.state == StepState::Reverted && step.failed);
             member.wave < wave && !done
         });
         match open {
-            Some((member, step)) => broken("S9", format!("wave {wave} began while {} was {}", member.name, step.state.name())),
+            Some((member, step)) => {
+                broken("S9", format!("wave {wave} began while {} was {}", member.name, step.state.name()))
+            }
             None => Ok(()),
         }
     }
@@ -256,7 +269,10 @@ impl Check {
                     report.health == HealthNow::Passing && report.current == Some(commit.plan.release)
                 });
             if !fresh {
-                return broken("S10", format!("the gate of wave {wave} passed while {} was not seen healthy", member.name));
+                return broken(
+                    "S10",
+                    format!("the gate of wave {wave} passed while {} was not seen healthy", member.name),
+                );
             }
         }
         Ok(())
@@ -274,7 +290,8 @@ impl Check {
         commit: &Commit<'_>,
     ) -> Verdicts {
         let name = &commit.plan.members[ordinal].name;
-        if old.state == new.state || !matches!(new.state, StepState::Healthy | StepState::Failed | StepState::Reverted) {
+        if old.state == new.state || !matches!(new.state, StepState::Healthy | StepState::Failed | StepState::Reverted)
+        {
             return Ok(());
         }
         // Not a verdict: there is nothing that a parked member could be brought to.
@@ -282,7 +299,8 @@ impl Check {
         if !no_previous {
             let told = brain.report(host);
             let current = told.is_some_and(|report| {
-                report.generation == new.generation || report.step.as_ref().is_some_and(|step| step.generation == new.generation)
+                report.generation == new.generation
+                    || report.step.as_ref().is_some_and(|step| step.generation == new.generation)
             });
             if !brain.known(host, commit.at) || !current {
                 return broken("S11", format!("{name} became {} without an observation", new.state.name()));
@@ -303,7 +321,9 @@ impl Check {
     /// A change takes nobody away below what must stay.
     fn minimum(&self, commit: &Commit<'_>, brain: &Brain) -> Verdicts {
         let plan = commit.plan;
-        let Some(minimum) = plan.policy.minimum_healthy_hosts.map(|amount| amount.of(plan.size())) else { return Ok(()) };
+        let Some(minimum) = plan.policy.minimum_healthy_hosts.map(|amount| amount.of(plan.size())) else {
+            return Ok(());
+        };
         let well = |steps: &[Step], ordinal: usize| {
             let step = &steps[ordinal];
             let report = brain.report(commit.hosts[ordinal]);
@@ -336,7 +356,10 @@ impl Check {
             return broken("S5", format!("{name} acted on generation {}, which is not in the store", generation.0));
         }
         if confirm && !self.confirms.contains(&(host, generation)) {
-            return broken("S5", format!("{name} confirmed generation {}, which the store did not decide", generation.0));
+            return broken(
+                "S5",
+                format!("{name} confirmed generation {}, which the store did not decide", generation.0),
+            );
         }
         Ok(())
     }
@@ -359,7 +382,10 @@ impl Check {
     pub fn persisted(&mut self, host: &SimHost, index: usize, before: &Slot, now: Micros) -> Verdicts {
         let after = &host.slot;
         if after.generation < before.generation {
-            return broken("S4", format!("{} went from generation {} to {}", host.name, before.generation.0, after.generation.0));
+            return broken(
+                "S4",
+                format!("{} went from generation {} to {}", host.name, before.generation.0, after.generation.0),
+            );
         }
         let Some(step) = &after.step else { return Ok(()) };
         let old = before.step.as_ref().filter(|old| old.generation == step.generation);
@@ -407,7 +433,10 @@ impl Check {
             if span.is_none_or(|span| span < needed) {
                 return broken(
                     "S10",
-                    format!("{} is healthy by {span:?} µs of answers of {} after the switch, {needed} are needed", host.name, process.name),
+                    format!(
+                        "{} is healthy by {span:?} µs of answers of {} after the switch, {needed} are needed",
+                        host.name, process.name
+                    ),
                 );
             }
         }
@@ -446,7 +475,8 @@ impl Check {
         for (plan, progress) in brain.rollouts().filter(|(_, progress)| progress.needs_turns()) {
             for (member, step) in plan.members.iter().zip(&progress.steps) {
                 let ended = progress.state.is_terminal();
-                let open = if ended { step.converging } else { step.state.in_flight() || step.state == StepState::Reverting };
+                let open =
+                    if ended { step.converging } else { step.state.in_flight() || step.state == StepState::Reverting };
                 if open {
                     *writers.entry(member.executor).or_default() += 1;
                 }

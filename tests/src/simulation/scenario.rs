@@ -177,7 +177,7 @@ impl Scenario {
             (Fault::ClockJump, 300, 2),
             (Fault::HealthFlapping, 400, 3),
             (Fault::ProcessExit, 400, 4),
-            (Fault::StageRefused, 40, 1),
+            (Fault::StageRefused, 120, 1),
         ] {
             many(rng, chance, most, Ask::World(fault));
         }
@@ -229,7 +229,14 @@ fn host(number: u64, scheduler: bool) -> Host {
     }
 }
 
-fn planned(number: u64, scheduler: bool, overlap: bool, health: &HealthCheck, behaviour: Behaviour, bad_on: u64) -> Planned {
+fn planned(
+    number: u64,
+    scheduler: bool,
+    overlap: bool,
+    health: &HealthCheck,
+    behaviour: Behaviour,
+    bad_on: u64,
+) -> Planned {
     let web = domain::app::Process {
         command: Vec::new(),
         ports: vec![8000],

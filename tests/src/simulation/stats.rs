@@ -83,7 +83,8 @@ impl Stats {
                 missing.push(format!("fault {fault:?}"));
             }
         }
-        for state in RolloutState::ALL.into_iter().filter(|state| state.is_terminal() || *state == RolloutState::Paused) {
+        for state in RolloutState::ALL.into_iter().filter(|state| state.is_terminal() || *state == RolloutState::Paused)
+        {
             if !self.ends.contains_key(state.name()) {
                 missing.push(format!("end {}", state.name()));
             }
@@ -126,7 +127,11 @@ fn merge<K: Ord + Clone>(into: &mut BTreeMap<K, u64>, from: &BTreeMap<K, u64>) {
 
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} rollouts in {} scenarios, {} hosts, {} events", self.rollouts, self.scenarios, self.hosts, self.events)?;
+        writeln!(
+            f,
+            "{} rollouts in {} scenarios, {} hosts, {} events",
+            self.rollouts, self.scenarios, self.hosts, self.events
+        )?;
         writeln!(f, "faults ({:.1} per rollout)", self.faults_per_rollout())?;
         for (fault, count) in &self.faults {
             writeln!(f, "  {:<22} {count}", format!("{fault:?}"))?;

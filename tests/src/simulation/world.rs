@@ -211,7 +211,9 @@ impl World {
             Ev::AgentBeat { host, run } => self.agent_beat(host, run),
             Ev::AgentWake { host, run, number } => self.agent_wake(host, run, number),
             Ev::Engine { host, boot, run, op } => self.engine_done(host, boot, run, op),
-            Ev::Exit { host, boot, release, process, instance } => self.process_exit(host, boot, release, process, instance),
+            Ev::Exit { host, boot, release, process, instance } => {
+                self.process_exit(host, boot, release, process, instance)
+            }
             Ev::Probe { host, run, release, process, instance, again } => {
                 self.probe(host, run, release, process, instance, again);
                 Ok(())
@@ -257,7 +259,8 @@ impl World {
         let labels = &self.scenario.hosts[host].labels;
         let Some(found) = self.scenario.release(release) else { unreachable!("only drawn releases are ordered") };
         let exposed = |name: &Name| found.expose.iter().any(|expose| expose.process == *name);
-        let here = found.processes.iter().filter(|(_, process)| process.on.as_ref().is_none_or(|on| on.matches(labels)));
+        let here =
+            found.processes.iter().filter(|(_, process)| process.on.as_ref().is_none_or(|on| on.matches(labels)));
         let container = domain::health::HealthCheck::new(domain::health::Probe::Container);
         let processes = here
             .map(|(name, process)| domain::step::order::ProcessWork {

@@ -24,7 +24,8 @@ impl World {
         let run = place.run;
         let clock = place.clock(self.now);
         let (machine, actions) = Machine::restore(place.slot.clone(), run, clock);
-        place.agent = Some(Agent { machine, session: None, heard: 0, unacked: None, dials: 0, wake: 0, dies_after: None });
+        place.agent =
+            Some(Agent { machine, session: None, heard: 0, unacked: None, dials: 0, wake: 0, dies_after: None });
         self.say(|| format!("{host:>2} agent starts (run {run})"));
         self.perform(host, actions)?;
         self.after(SECOND / 20, Ev::AgentDial { host, run });

@@ -49,7 +49,10 @@ impl World {
             Ok(view) => {
                 let id = view.row.plan.rollout;
                 if self.starts[start].is_some_and(|first| first != id) {
-                    return Err(Violation { invariant: "S20", text: format!("one key started {id} and another rollout") });
+                    return Err(Violation {
+                        invariant: "S20",
+                        text: format!("one key started {id} and another rollout"),
+                    });
                 }
                 self.starts[start] = Some(id);
                 let after = self.brain.rollouts().filter(|(_, progress)| progress.supersede_asked).count();
@@ -100,7 +103,9 @@ impl World {
         let answer = now(rollouts::change(&ctx, self.brain.principal(), &id.to_string(), asked, ""));
         self.settle()?;
         self.notice_commits()?;
-        self.say(|| format!("   {ask:?} of {}: {:?}", id.short(), answer.as_ref().map(|view| view.row.progress.state.name())));
+        self.say(|| {
+            format!("   {ask:?} of {}: {:?}", id.short(), answer.as_ref().map(|view| view.row.progress.state.name()))
+        });
         match (answer, fault) {
             (Ok(_), Some(fault)) => {
                 self.stats.fault(fault);

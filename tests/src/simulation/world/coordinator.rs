@@ -79,7 +79,9 @@ impl World {
             return Ok(());
         }
         self.brain.heard(host, self.now);
-        if let Up::Report(report) = message { self.store_report(host, session, &report) } else {
+        if let Up::Report(report) = message {
+            self.store_report(host, session, &report)
+        } else {
             self.to_agent(host, session, Down::Heard);
             Ok(())
         }
@@ -94,7 +96,10 @@ impl World {
         match taken {
             Ok(None) => {}
             Ok(Some(stale)) => {
-                return Err(Violation { invariant: "S3", text: format!("a coordinator that leads is told: {}", stale.why) });
+                return Err(Violation {
+                    invariant: "S3",
+                    text: format!("a coordinator that leads is told: {}", stale.why),
+                });
             }
             Err(_) => {
                 self.end_session(host, session);
@@ -242,7 +247,8 @@ impl World {
                     self.stats.converged += 1;
                 }
             }
-            let commit = Commit { plan: &row.plan, before: &before, after: &row.progress, hosts: &row.hosts, at: self.now };
+            let commit =
+                Commit { plan: &row.plan, before: &before, after: &row.progress, hosts: &row.hosts, at: self.now };
             self.check.commit(&commit, &self.brain, &self.hosts)?;
             self.check.together(&self.brain)?;
         }

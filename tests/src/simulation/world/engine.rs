@@ -26,7 +26,8 @@ impl World {
     pub(super) fn finish_engine_calls(&mut self, host: usize) {
         let (boot, run) = (self.hosts[host].boot, self.hosts[host].run);
         let mine = |event: &Ev| matches!(event, Ev::Engine { host: h, boot: b, run: r, .. } if (*h, *b, *r) == (host, boot, run));
-        let keys: Vec<(Micros, u64)> = self.queue.iter().filter(|(_, event)| mine(event)).map(|(key, _)| *key).collect();
+        let keys: Vec<(Micros, u64)> =
+            self.queue.iter().filter(|(_, event)| mine(event)).map(|(key, _)| *key).collect();
         for key in keys {
             if let Some(Ev::Engine { op, .. }) = self.queue.remove(&key)
                 && self.rng.permille(500)
@@ -68,7 +69,10 @@ impl World {
         let refuses = std::mem::take(&mut self.hosts[host].refuses_stage);
         let outcome = if refuses {
             self.stats.fault(Fault::StageRefused);
-            StageOutcome::Refused(StageRefusal { check: StageCheck::Disk, text: "12 MB free, 400 MB needed".to_owned() })
+            StageOutcome::Refused(StageRefusal {
+                check: StageCheck::Disk,
+                text: "12 MB free, 400 MB needed".to_owned(),
+            })
         } else {
             StageOutcome::Ready
         };
@@ -85,13 +89,26 @@ impl World {
         let (run, boot) = (self.hosts[host].run, self.hosts[host].boot);
         self.say(|| format!("{host:>2} started {process} of {} as {instance}", release.short()));
         self.overlaps(host, &process)?;
-        if new && let Behaviour::Crashes(after) = self.behaviour(release, host, &process) {
-            self.stats.fault(Fault::ReleaseCrashes);
-            let event = Ev::Exit { host, boot, release, process: process.clone(), instance };
-            self.after(after, event);
+        if new {
+            self.misbehave(host, boot, release, &process, instance);
         }
         self.after(1000, Ev::Probe { host, run, release, process: process.clone(), instance, again: true });
         Ok(Event::Started { release, process, instance })
+    }
+
+    /// A start of a release with a bug, on a host where it shows.
+    fn misbehave(&mut self, host: usize, boot: u64, release: ReleaseId, process: &Name, instance: Instance) {
+        let fault = match self.behaviour(release, host, process) {
+            Behaviour::Good => return,
+            Behaviour::Failing => Fault::ReleaseFailing,
+            Behaviour::Silent => Fault::ReleaseSilent,
+            Behaviour::TurnsBad(_) => Fault::ReleaseTurnsBad,
+            Behaviour::Crashes(after) => {
+                self.after(after, Ev::Exit { host, boot, release, process: process.clone(), instance });
+                Fault::ReleaseCrashes
+            }
+        };
+        self.stats.fault(fault);
     }
 
     /// Only the web process of a release has its bugs.
@@ -101,7 +118,8 @@ impl World {
 
     /// `overlap: false`: never two of them, whoever started them.
     fn overlaps(&self, host: usize, process: &Name) -> Verdicts {
-        let exclusive = self.scenario.releases[0].release.processes.get(process).is_some_and(|process| !process.overlap);
+        let exclusive =
+            self.scenario.releases[0].release.processes.get(process).is_some_and(|process| !process.overlap);
         let beside = self.hosts[host].running().filter(|(_, running)| running == process).count();
         if exclusive && beside > 1 {
             return Err(Violation {
@@ -124,7 +142,14 @@ impl World {
         Event::Routed { release }
     }
 
-    pub(super) fn process_exit(&mut self, host: usize, boot: u64, release: ReleaseId, process: Name, instance: Instance) -> Verdicts {
+    pub(super) fn process_exit(
+        &mut self,
+        host: usize,
+        boot: u64,
+        release: ReleaseId,
+        process: Name,
+        instance: Instance,
+    ) -> Verdicts {
         if self.hosts[host].boot != boot {
             return Ok(());
         }
@@ -138,7 +163,15 @@ impl World {
         self.tell(host, Event::Exited { release, process, instance, code: Some(1), log })
     }
 
-    pub(super) fn probe(&mut self, host: usize, run: u64, release: ReleaseId, process: Name, instance: Instance, again: bool) {
+    pub(super) fn probe(
+        &mut self,
+        host: usize,
+        run: u64,
+        release: ReleaseId,
+        process: Name,
+        instance: Instance,
+        again: bool,
+    ) {
         let place = &self.hosts[host];
         let Some(container) = place.containers.get(&(release, process.clone())).copied() else { return };
         if place.run != run || place.agent.is_none() || container.instance != instance || !container.running {
@@ -154,7 +187,8 @@ impl World {
             text: text.to_owned(),
         };
         // An answer may take its time; the agent may have switched meanwhile.
-        let took = if self.rng.permille(40) { self.rng.between(SECOND / 10, SECOND) } else { self.rng.between(500, 20_000) };
+        let took =
+            if self.rng.permille(40) { self.rng.between(SECOND / 10, SECOND) } else { self.rng.between(500, 20_000) };
         let taken = self.now;
         self.after(took, Ev::Sampled { host, run, sample: Box::new(sample), taken });
         if again {
@@ -163,7 +197,14 @@ impl World {
         }
     }
 
-    fn answer(&mut self, host: usize, release: ReleaseId, process: &Name, started: Micros, opens: Micros) -> (Outcome, &'static str) {
+    fn answer(
+        &mut self,
+        host: usize,
+        release: ReleaseId,
+        process: &Name,
+        started: Micros,
+        opens: Micros,
+    ) -> (Outcome, &'static str) {
         let age = self.now.saturating_sub(started);
         let flaps = !self.healing && self.now < self.hosts[host].flapping_until;
         match self.behaviour(release, host, process) {

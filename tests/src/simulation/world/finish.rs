@@ -102,7 +102,9 @@ impl World {
             row.progress.state.is_active() || row.progress.steps.iter().any(|step| step.generation.0 > 0)
         };
         let Some(row) = self.brain.rows.iter().rfind(began) else { return Ok(()) };
-        if matches!(row.progress.state, RolloutState::Paused | RolloutState::Superseded) || !row.progress.state.is_terminal() {
+        if matches!(row.progress.state, RolloutState::Paused | RolloutState::Superseded)
+            || !row.progress.state.is_terminal()
+        {
             return Ok(());
         }
         for (ordinal, step) in row.progress.steps.iter().enumerate() {
@@ -117,9 +119,12 @@ impl World {
 
     /// With hosts gone for ever, `minimum_healthy_hosts` may leave no room for a way back; it is kept all the same.
     fn cannot_be_spared(&self, plan: &Plan) -> bool {
-        let Some(minimum) = plan.policy.minimum_healthy_hosts.map(|amount| amount.of(plan.size())) else { return false };
+        let Some(minimum) = plan.policy.minimum_healthy_hosts.map(|amount| amount.of(plan.size())) else {
+            return false;
+        };
         let passes = |report: &domain::step::report::Report| report.health == domain::step::report::HealthNow::Passing;
-        let well = (0..self.hosts.len()).filter(|host| !self.hosts[*host].dead && self.brain.report(*host).is_some_and(passes));
+        let well = (0..self.hosts.len())
+            .filter(|host| !self.hosts[*host].dead && self.brain.report(*host).is_some_and(passes));
         well.count() <= minimum as usize + 1
     }
 
@@ -134,7 +139,11 @@ impl World {
         }
         if step.state == StepState::Failed {
             // It could not go back, and says so.
-            return if step.failure.is_some() { Ok(()) } else { broken("L2", format!("{name} failed without a reason")) };
+            return if step.failure.is_some() {
+                Ok(())
+            } else {
+                broken("L2", format!("{name} failed without a reason"))
+            };
         }
         let runs = self.hosts[host].slot.current.as_ref().map(|work| work.release);
         let old = match step.previous {
@@ -142,7 +151,8 @@ impl World {
             Previous::Nothing => None,
             Previous::Release(release) => Some(release),
         };
-        let wanted = if state == RolloutState::Succeeded && step.state == StepState::Healthy { Some(plan.release) } else { old };
+        let wanted =
+            if state == RolloutState::Succeeded && step.state == StepState::Healthy { Some(plan.release) } else { old };
         if runs != wanted {
             return broken("L2", format!("{name} runs {runs:?}; rollout {} and {wanted:?} expected", state.name()));
         }
