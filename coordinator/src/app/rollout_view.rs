@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use domain::authorize::{Action, Principal, Resource, authorize};
-use domain::ids::{HostId, ReleaseId};
+use domain::ids::ReleaseId;
 use domain::name::TargetRef;
 use domain::rollout::decide::decide;
 use domain::rollout::decision::Decision;
@@ -84,16 +84,17 @@ pub async fn reports<V: View + ?Sized>(ctx: &Ctx, view: &mut V, row: &RolloutRow
         // It waits for its turn, whatever its members do.
         return Ok(Reports { hosts: BTreeMap::new(), target: target_now });
     }
-    let mut stored: BTreeMap<HostId, _> =
-        view.member_list(project, target).await?.into_iter().map(|member| (member.host, member)).collect();
     let mut hosts = BTreeMap::new();
     for member in &row.plan.members {
         let host = view.host_get(member.executor).await?;
         // A host that was removed does not come back.
         let presence = host.map_or(Presence::Away { since: row.created_at }, |host| auth::presence(ctx, &host));
-        let known = stored.remove(&member.member);
-        let generation = known.as_ref().map(|known| known.generation).unwrap_or_default();
-        hosts.insert(member.member, HostView { presence, generation, report: known.and_then(|known| known.report) });
+        hosts.insert(member.member, HostView { presence, ..HostView::default() });
+    }
+    for known in view.member_list(project, target).await? {
+        if let Some(host) = hosts.get_mut(&known.host) {
+            (host.generation, host.report) = (known.generation, known.report);
+        }
     }
     Ok(Reports { hosts, target: target_now })
 }

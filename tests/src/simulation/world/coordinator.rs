@@ -155,9 +155,13 @@ impl World {
         let Some(ctx) = self.brain.ctx().filter(|_| self.brain.epoch() == epoch) else { return Ok(()) };
         self.end_silent_sessions();
         // As the task does: an error is logged, and the next tick looks again.
-        let _logged = now(coordinator::app::reports::liveness(&ctx));
+        let changed = now(coordinator::app::reports::liveness(&ctx));
         self.settle()?;
-        self.look_soon();
+        self.ticked = true;
+        self.ticks += 1;
+        if changed.unwrap_or(true) || self.ticks.is_multiple_of(2) {
+            self.look_soon();
+        }
         if self.brain.up() {
             self.after(TICK, Ev::BrainTick { epoch });
         }
