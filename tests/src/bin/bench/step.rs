@@ -25,8 +25,17 @@ targets:
     rollout: { max_parallel: 1, canary: 1, waves: [100%], min_healthy_time: 0s, bake_time: 0s, final_bake_time: 0s, drain_timeout: 0s }
 ";
 
+/// Ends a container as a release's old one is ended: after the step, while the next one is under way.
+fn end(id: String) -> std::thread::JoinHandle<()> {
+    std::thread::spawn(move || {
+        let mut engine = Engine::connect();
+        engine.call("POST", &format!("/containers/{id}/stop?t=10"), &Value::Null);
+        engine.call("DELETE", &format!("/containers/{id}?force=true"), &Value::Null);
+    })
+}
+
 /// Milliseconds of one step made by hand: create, start, ask for the address, connect until the app answers.
-fn by_hand(engine: &mut Engine, network: &str, label: &str, round: u32) -> f64 {
+fn by_hand(engine: &mut Engine, network: &str, label: &str, round: u32) -> (f64, String) {
     let begun = Instant::now();
     let name = format!("{network}-by-hand-{round}");
     let spec = json!({
@@ -42,9 +51,7 @@ fn by_hand(engine: &mut Engine, network: &str, label: &str, round: u32) -> f64 {
     while TcpStream::connect_timeout(&target, Duration::from_secs(1)).is_err() {
         std::thread::sleep(Duration::from_millis(1));
     }
-    let took = begun.elapsed().as_secs_f64() * 1000.0;
-    engine.call("DELETE", &format!("/containers/{id}?force=true"), &Value::Null);
-    took
+    (begun.elapsed().as_secs_f64() * 1000.0, id)
 }
 
 pub fn measure() -> String {
@@ -76,7 +83,13 @@ pub fn measure() -> String {
     let mut parts: Vec<(&str, Vec<f64>)> =
         ["staged", "warm", "switched", "checked", "confirmed"].iter().map(|name| (*name, Vec::new())).collect();
     for round in 0..ROUNDS {
-        hand.extend((0..HOSTS).map(|n| by_hand(&mut engine, &network, &label, round * HOSTS + n)));
+        let mut ending = Vec::new();
+        for n in 0..HOSTS {
+            let (took, id) = by_hand(&mut engine, &network, &label, round * HOSTS + n);
+            hand.push(took);
+            ending.push(end(id));
+        }
+        ending.into_iter().for_each(|ended| ended.join().expect("it is ended"));
         cluster.muster(&["config", "set", "echo/production", &format!("ROUND={round}")]).ok();
         cluster.muster(&["rollout", "start", "echo/production", commit]).ok();
         let rollout = cluster.muster(&["rollout", "status", "echo/production"]).json();
@@ -105,7 +118,8 @@ pub fn measure() -> String {
         &format!(
             "{ROUNDS} rollouts of redis-server over {HOSTS} hosts one by one, from the call to its end, preflight and all \
              stores (fsync) included, divided by the steps; `min_healthy_time` and bakes are 0. By hand: create, start, inspect, \
-             connect until it answers, over the engine's socket, {} times, in turns with the rollouts.",
+             connect until it answers, over the engine's socket, {} times, in turns with the rollouts; the old one is ended beside the \
+             next step, here and there.",
             hand.count()
         ),
     )

@@ -62,7 +62,7 @@ impl World {
         agent.heard = now;
         agent.dials = 0;
         agent.unacked = Some(Box::new(report.clone()));
-        self.to_brain(host, session, Up::Hello(fenced, Box::new(report)));
+        self.send_up(host, session, Up::Hello(fenced, Box::new(report)));
         self.after(BEAT, Ev::AgentBeat { host, run });
         Ok(())
     }
@@ -78,9 +78,9 @@ impl World {
             return self.hang_up(host, run);
         }
         let unacked = agent.unacked.clone();
-        self.to_brain(host, session, Up::Beat);
+        self.send_up(host, session, Up::Beat);
         if let Some(report) = unacked {
-            self.to_brain(host, session, Up::Report(report));
+            self.send_up(host, session, Up::Report(report));
         }
         self.after(BEAT, Ev::AgentBeat { host, run });
         Ok(())
@@ -222,7 +222,7 @@ impl World {
                 if let Some(agent) = &mut self.hosts[host].agent {
                     agent.unacked = Some(report.clone());
                     if let Some(session) = agent.session {
-                        self.to_brain(host, session, Up::Report(report));
+                        self.send_up(host, session, Up::Report(report));
                     }
                 }
             }

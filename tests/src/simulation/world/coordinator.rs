@@ -75,14 +75,14 @@ impl World {
             other => other,
         };
         if self.brain.session(host) != Some(session) {
-            self.to_agent(host, session, Down::Unknown);
+            self.send_down(host, session, Down::Unknown);
             return Ok(());
         }
         self.brain.heard(host, self.now);
         if let Up::Report(report) = message {
             self.store_report(host, session, &report)
         } else {
-            self.to_agent(host, session, Down::Heard);
+            self.send_down(host, session, Down::Heard);
             Ok(())
         }
     }
@@ -107,13 +107,13 @@ impl World {
             }
         }
         let (fence, seq) = self.brain.fence();
-        self.to_agent(host, session, Down::Welcome(fence, seq));
+        self.send_down(host, session, Down::Welcome(fence, seq));
         self.store_report(host, session, report)
     }
 
     fn end_session(&mut self, host: usize, session: u64) {
         self.brain.hang_up(host);
-        self.to_agent(host, session, Down::Unknown);
+        self.send_down(host, session, Down::Unknown);
     }
 
     fn store_report(&mut self, host: usize, session: u64, report: &Report) -> Verdicts {
@@ -128,7 +128,7 @@ impl World {
             self.end_session(host, session);
             return self.settle();
         };
-        self.to_agent(host, session, Down::Ack(report.stamp));
+        self.send_down(host, session, Down::Ack(report.stamp));
         let first = !self.brain.observed(host);
         if first && self.brain.synced(host).is_err() {
             self.end_session(host, session);
@@ -297,7 +297,11 @@ impl World {
         let (fence, ledger_seq) = self.brain.fence();
         let work = ordered.work.as_ref().map(proto::convert::step::OrderedRelease::work);
         self.sent.insert(host, (order.generation, confirm, self.now, session));
-        self.to_agent(host, session, Down::Order(Box::new(Envelope { fence, ledger_seq, order: order.clone(), work })));
+        self.send_down(
+            host,
+            session,
+            Down::Order(Box::new(Envelope { fence, ledger_seq, order: order.clone(), work })),
+        );
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use crate::simulation::faults::Fault;
 use domain::step::order::OrderKind;
 
 impl World {
-    pub(super) fn to_agent(&mut self, host: usize, session: u64, message: Down) {
+    pub(super) fn send_down(&mut self, host: usize, session: u64, message: Down) {
         let confirm = matches!(&message, Down::Order(envelope) if envelope.order.kind == OrderKind::Confirm);
         if confirm && !self.healing {
             let deaf = self.now < self.hosts[host].deaf_until;
@@ -24,7 +24,7 @@ impl World {
         }
     }
 
-    pub(super) fn to_brain(&mut self, host: usize, session: u64, message: Up) {
+    pub(super) fn send_up(&mut self, host: usize, session: u64, message: Up) {
         for delay in self.delays(host) {
             self.after(delay, Ev::ToBrain { host, session, message: message.clone() });
         }
