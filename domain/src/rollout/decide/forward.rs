@@ -182,6 +182,15 @@ impl Turn<'_> {
         })
     }
 
+    /// A gate that passed can be undone by a member that fails later: until it is back nothing new starts.
+    fn earlier_waves_stand(&self) -> bool {
+        self.indices().filter(|index| self.plan.members[*index].wave < self.next.wave).all(|index| {
+            let step = &self.next.steps[index];
+            let back = step.state == StepState::Reverted && step.failed;
+            back || matches!(step.state, StepState::Healthy | StepState::Parked)
+        })
+    }
+
     /// Reported under this generation, by a host whose word counts, and passing now.
     fn seen_healthy(&self, index: usize) -> bool {
         let step = &self.next.steps[index];
@@ -224,6 +233,9 @@ impl Turn<'_> {
     }
 
     fn start_some(&mut self) -> bool {
+        if !self.earlier_waves_stand() {
+            return false;
+        }
         let mut started = false;
         for index in self.indices() {
             if self.may_start(index) && self.room() && self.spares(index) {

@@ -413,3 +413,22 @@ fn what_it_waits_for_reads_as_people_were_promised() {
         "waiting for: web-2 to stay healthy for another 3.8 s (deadline in 10 m 0 s); then wave 3: web-3 web-4"
     );
 }
+
+#[test]
+fn a_canary_that_fails_later_and_cannot_go_back_holds_up_the_next_wave() {
+    let policy = Policy { auto_promote: false, max_fail: Amount::Count(1), max_parallel: Amount::Count(2), ..quick() };
+    let mut fleet = Fleet::new(&[0, 1], policy);
+    fleet.steps(8);
+    let failing = Failure::bare(Cause::HealthFailing, "HTTP 503");
+    fleet.report(0).health = HealthNow::Failing(Box::new(failing.clone()));
+    fleet.until(0, S::Reverting);
+    let step = fleet.report(0).step.as_mut().expect("a step");
+    (step.settled, step.phase) = (None, StepPhase::Decided);
+    step.verdict = Some(crate::step::journal::Verdict::Failed(Box::new(failing)));
+    fleet.slow = vec![0];
+    fleet.until(0, S::Failed);
+    ask::resume(&fleet.plan, &mut fleet.progress, "asha", fleet.now).expect("it is paused");
+    fleet.steps(4);
+    assert_eq!((fleet.progress.state, fleet.touched()), (R::Running, vec![0]));
+    assert_eq!(fleet.waiting, "waiting for: web-1 to be seen healthy again");
+}
