@@ -5,13 +5,21 @@ use std::time::Duration;
 
 use crate::health::HealthCheck;
 
+mod given;
+mod muster;
+
+pub use given::{Content, GivenFile};
+pub use muster::{Credentials, Durability, Idle, Quota, SeedRef, Settings, Ttl};
+
 /// A stack file after interpolation, with everything that Muster refuses already refused.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Stack {
     /// Services by their Compose name.
     pub services: BTreeMap<String, Service>,
     /// Named volumes.
     pub volumes: Vec<String>,
+    /// `x-muster` of the file.
+    pub settings: Settings,
 }
 
 /// What a database service is recognised as, by its image.
@@ -62,8 +70,17 @@ pub struct Mount {
     pub read_only: bool,
 }
 
+/// A limit on what a process may use, as `setrlimit` knows it; -1 means no limit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ulimit {
+    /// What a process has at first.
+    pub soft: i64,
+    /// What it may raise that to.
+    pub hard: i64,
+}
+
 /// One service of a stack.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Service {
     /// Image reference; for a service with `build:` only, none.
     pub image: Option<String>,
@@ -107,6 +124,28 @@ pub struct Service {
     pub read_only: bool,
     /// Bytes of shared memory.
     pub shm_bytes: Option<u64>,
+    /// Further names by which other services find it.
+    pub aliases: Vec<String>,
+    /// Secrets and configs.
+    pub files: Vec<GivenFile>,
+    /// Capabilities given back to it after `cap_drop`, of those that a container has anyway.
+    pub cap_add: Vec<String>,
+    /// Capabilities taken from it, as `NET_RAW` or `ALL`.
+    pub cap_drop: Vec<String>,
+    /// Limits of its processes, as `nofile`.
+    pub ulimits: BTreeMap<String, Ulimit>,
+    /// Most processes and threads.
+    pub pids_limit: Option<u32>,
+    /// Further lines of its `/etc/hosts`: a name and an IP address.
+    pub extra_hosts: Vec<(String, String)>,
+    /// Further groups of its user, as names or numbers.
+    pub group_add: Vec<String>,
+    /// Its processes cannot gain rights, by set-uid programs for example.
+    pub no_new_privileges: bool,
+    /// The data that it begins with; a store's own, or the stack's.
+    pub seed: Option<SeedRef>,
+    /// It has a way out of the environment's network.
+    pub egress: bool,
 }
 
 /// How a service's image is made from source.

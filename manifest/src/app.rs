@@ -42,12 +42,12 @@ pub fn read(file: &str, text: &str) -> Result<App, Vec<Problem>> {
 }
 
 fn unexplained(file: &str) -> Problem {
-    let Pos { line, column } = Pos::START;
+    let Pos { line, column, .. } = Pos::START;
     let message = "the file cannot be read".to_owned();
     Problem { code: Code::ManifestSyntax, file: file.to_owned(), line, column, message, hint: String::new() }
 }
 
-fn read_app(r: &mut Reader<'_>, tree: &Node) -> Option<App> {
+fn read_app(r: &mut Reader, tree: &Node) -> Option<App> {
     let fields = r.fields(tree, "muster.yaml", &KEYS)?;
     let name = required(r, fields, "app", "muster.yaml", "write `app: NAME`").and_then(|node| {
         let text = r.text(node, "app")?;
@@ -69,7 +69,7 @@ fn read_app(r: &mut Reader<'_>, tree: &Node) -> Option<App> {
 }
 
 /// A key that must be there.
-fn required<'n>(r: &mut Reader<'_>, fields: Fields<'n>, key: &str, place: &str, hint: &str) -> Option<&'n Node> {
+fn required<'n>(r: &mut Reader, fields: Fields<'n>, key: &str, place: &str, hint: &str) -> Option<&'n Node> {
     let node = fields.get(key);
     if node.is_none() {
         let pos = fields.entry(key).map_or(fields.pos, |entry| entry.pos);
@@ -80,11 +80,11 @@ fn required<'n>(r: &mut Reader<'_>, fields: Fields<'n>, key: &str, place: &str, 
 
 /// A map of names to things; empty ones are refused, so that nothing seems to be declared that is not.
 fn named<T>(
-    r: &mut Reader<'_>,
+    r: &mut Reader,
     node: &Node,
     what: &'static str,
     key: &str,
-    mut read: impl FnMut(&mut Reader<'_>, &Node, &str) -> Option<T>,
+    mut read: impl FnMut(&mut Reader, &Node, &str) -> Option<T>,
 ) -> BTreeMap<Name, T> {
     let mut things = BTreeMap::new();
     let Some(entries) = r.entries(node, key) else { return things };
@@ -101,7 +101,7 @@ fn named<T>(
     things
 }
 
-fn name(r: &mut Reader<'_>, what: &'static str, text: &str, pos: Pos) -> Option<Name> {
+fn name(r: &mut Reader, what: &'static str, text: &str, pos: Pos) -> Option<Name> {
     match Name::new(what, text) {
         Ok(name) => Some(name),
         Err(error) => {
@@ -111,7 +111,7 @@ fn name(r: &mut Reader<'_>, what: &'static str, text: &str, pos: Pos) -> Option<
     }
 }
 
-fn stack_path(r: &mut Reader<'_>, node: &Node) -> Option<String> {
+fn stack_path(r: &mut Reader, node: &Node) -> Option<String> {
     let text = r.text(node, "stack")?;
     match path::inside(text).map(|path| (path != ".").then_some(path)) {
         Ok(Some(path)) => Some(path),
@@ -131,7 +131,7 @@ fn stack_path(r: &mut Reader<'_>, node: &Node) -> Option<String> {
 }
 
 /// A command as an argument vector. A text is refused: no shell would read it.
-fn argv(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<Vec<String>> {
+fn argv(r: &mut Reader, node: &Node, place: &str) -> Option<Vec<String>> {
     if let yaml::Value::Scalar(scalar) = &node.value {
         let words: Vec<&str> = scalar.text.split_whitespace().collect();
         let hint = format!("no shell reads it; write a list: [{}]", crate::reader::cut(&words.join(", ")));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::interpolate;
-use crate::problem::{Code, Pos, Problem};
+use crate::problem::{Code, Problem};
 use crate::reader::cut;
 
 /// Largest text, in bytes.
@@ -42,12 +42,11 @@ impl DotEnv<'_> {
             return;
         }
         let fit = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let pos = Pos { line: fit(line), column: fit(column) };
         self.problems.push(Problem {
             code: Code::StackEnvFile,
             file: self.file.to_owned(),
-            line: pos.line,
-            column: pos.column,
+            line: fit(line),
+            column: fit(column),
             message: message.into(),
             hint: "write NAME=value on each line".to_owned(),
         });

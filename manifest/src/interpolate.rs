@@ -140,9 +140,21 @@ fn closing(body: &str) -> Option<usize> {
     None
 }
 
+/// Every `$NAME` and `${NAME` of a text, also of one that is no interpolation as a whole.
+pub(crate) fn names(text: &str) -> impl Iterator<Item = String> {
+    text.split('$').skip(1).filter_map(|piece| {
+        let piece = piece.strip_prefix('{').unwrap_or(piece);
+        let length = name_length(piece);
+        (length > 0).then(|| piece[..length].to_owned())
+    })
+}
+
 /// Interpolates every value of a tree, after aliases were resolved; keys stay as they are, as in Compose.
-/// What cannot be interpolated is told to `reader` and left as it was.
-pub(crate) fn tree(reader: &mut Reader<'_>, node: &Rc<Node>, variables: &BTreeMap<String, String>) -> Rc<Node> {
+/// What cannot be interpolated is told to `reader` and left as it was. Notes the names of variables with it.
+pub(crate) fn tree(reader: &mut Reader, node: &Rc<Node>, variables: &BTreeMap<String, String>) -> Rc<Node> {
+    if let Value::Scalar(scalar) = &node.value {
+        reader.names.extend(names(&scalar.text));
+    }
     let value = match &node.value {
         Value::Scalar(scalar) if scalar.text.contains('$') => match scalar_value(reader, scalar, node.pos, variables) {
             Some(scalar) => Value::Scalar(scalar),
@@ -151,15 +163,15 @@ pub(crate) fn tree(reader: &mut Reader<'_>, node: &Rc<Node>, variables: &BTreeMa
         Value::Scalar(_) => return Rc::clone(node),
         Value::List(items) => Value::List(items.iter().map(|item| tree(reader, item, variables)).collect()),
         Value::Map(entries) => {
-            let inner = |entry: &Entry, reader: &mut Reader<'_>| entry.with(tree(reader, &entry.value, variables));
+            let inner = |entry: &Entry, reader: &mut Reader| entry.with(tree(reader, &entry.value, variables));
             Value::Map(entries.iter().map(|entry| inner(entry, reader)).collect())
         }
     };
-    Rc::new(Node::new(node.pos, value))
+    Rc::new(node.with(value))
 }
 
 fn scalar_value(
-    reader: &mut Reader<'_>,
+    reader: &mut Reader,
     scalar: &Scalar,
     pos: Pos,
     variables: &BTreeMap<String, String>,

@@ -43,6 +43,23 @@ pub(crate) fn inside(text: &str) -> Result<String, PathError> {
     Ok(if parts.is_empty() { ".".to_owned() } else { parts.join("/") })
 }
 
+/// Normalises a path that stands in a file of the folder `base`, itself normalised; the result is relative to where
+/// `base` is relative to.
+///
+/// # Errors
+/// See [`PathError`].
+pub(crate) fn below(base: &str, text: &str) -> Result<String, PathError> {
+    if base == "." || text.is_empty() || text.starts_with(['/', '~']) {
+        return inside(text);
+    }
+    inside(&format!("{base}/{text}"))
+}
+
+/// The folder of a normalised path.
+pub(crate) fn folder(path: &str) -> String {
+    path.rsplit_once('/').map_or_else(|| ".".to_owned(), |(folder, _)| folder.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,6 +69,9 @@ mod tests {
         for (text, path) in [(".", "."), ("./src/", "src"), ("a/./b", "a/b"), ("a/../b", "b"), ("./", ".")] {
             assert_eq!(inside(text), Ok(path.to_owned()), "{text:?}");
         }
+        assert_eq!((below("a/b", "../c"), below(".", "./c")), (Ok("a/c".to_owned()), Ok("c".to_owned())));
+        assert_eq!((below("a", "../.."), below("a", "/etc")), (Err(PathError::Outside), Err(PathError::Absolute)));
+        assert_eq!((folder("a/b/c.yaml"), folder("c.yaml")), ("a/b".to_owned(), ".".to_owned()));
         for text in ["", "/etc", "~/x", "..", "a/../../b", "a\\b", "a\nb"] {
             assert!(inside(text).is_err(), "{text:?}");
         }

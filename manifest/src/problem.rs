@@ -90,6 +90,8 @@ codes! {
     StackInterpolation = "E_STACK_INTERPOLATION",
     /// A variable that the file requires (`${X:?…}`) is not set.
     StackVariable = "E_STACK_VARIABLE",
+    /// A file that the stack file includes, extends or gives to a service is missing.
+    StackFile = "E_STACK_FILE",
     /// A file of variables is missing or malformed.
     StackEnvFile = "E_STACK_ENV_FILE",
     /// A volume or network that the file does not declare.
@@ -119,6 +121,8 @@ impl fmt::Display for Code {
 /// A place in a file; both count from 1, columns in characters.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Pos {
+    /// Which of the files that are read together; 0 is the first.
+    pub(crate) file: u16,
     /// From 1.
     pub line: u32,
     /// From 1, in characters.
@@ -127,7 +131,7 @@ pub struct Pos {
 
 impl Pos {
     /// The file's first character.
-    pub const START: Self = Self { line: 1, column: 1 };
+    pub const START: Self = Self { file: 0, line: 1, column: 1 };
 }
 
 /// One thing that is wrong with a file.
@@ -190,6 +194,8 @@ pub(crate) struct Family {
     pub(crate) duration: Code,
     /// `x-…` keys are allowed everywhere.
     pub(crate) extensions: bool,
+    /// The tags `!reset` and `!override` are read.
+    pub(crate) marks: bool,
 }
 
 pub(crate) static MANIFEST: Family = Family {
@@ -206,6 +212,7 @@ pub(crate) static MANIFEST: Family = Family {
     range: Code::ManifestRange,
     duration: Code::ManifestDuration,
     extensions: false,
+    marks: false,
 };
 
 pub(crate) static STACK: Family = Family {
@@ -222,4 +229,5 @@ pub(crate) static STACK: Family = Family {
     range: Code::StackRange,
     duration: Code::StackDuration,
     extensions: true,
+    marks: true,
 };

@@ -1,5 +1,6 @@
 //! Takes values out of a tree and collects what is wrong with them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -20,12 +21,28 @@ pub(crate) struct Keys {
     pub(crate) absent: &'static [(&'static str, &'static str)],
 }
 
-/// Collects problems and notices of one file.
-pub(crate) struct Reader<'a> {
-    file: &'a str,
+/// Variables by name.
+pub(crate) type Variables = BTreeMap<String, String>;
+
+/// One of the files that are read together.
+#[derive(Clone)]
+pub(crate) struct Source {
+    /// Its name in messages.
+    pub(crate) name: String,
+    /// The folder that its paths are relative to, itself relative to the first file's; `.` for that one.
+    pub(crate) base: String,
+    /// What `$NAME` means in it.
+    pub(crate) variables: Rc<Variables>,
+}
+
+/// Collects problems and notices of files that are read together.
+pub(crate) struct Reader {
+    sources: Vec<Source>,
     family: &'static Family,
     problems: Vec<Problem>,
     notices: Vec<Notice>,
+    /// Names of variables that the files ask for.
+    pub(crate) names: BTreeSet<String>,
 }
 
 /// A map whose keys were checked.
@@ -57,21 +74,80 @@ impl Keys {
     }
 }
 
-impl<'a> Reader<'a> {
-    pub(crate) fn new(file: &'a str, family: &'static Family) -> Self {
-        Self { file, family, problems: Vec::new(), notices: Vec::new() }
+impl Reader {
+    /// A reader of one file.
+    pub(crate) fn new(file: &str, family: &'static Family) -> Self {
+        let mut reader = Self::empty(family);
+        reader.sources.push(Source { name: file.to_owned(), base: ".".to_owned(), variables: Rc::default() });
+        reader
     }
 
-    /// Notices, or all problems in the order of the file, each once: anchors can show one place twice.
-    pub(crate) fn finish(mut self) -> Result<Vec<Notice>, Vec<Problem>> {
-        if self.problems.is_empty() {
-            self.notices.sort_by_key(|notice| (notice.line, notice.column));
-            self.notices.dedup();
-            return Ok(self.notices);
+    /// A reader of files that are told one by one.
+    pub(crate) fn empty(family: &'static Family) -> Self {
+        Self { sources: Vec::new(), family, problems: Vec::new(), notices: Vec::new(), names: BTreeSet::new() }
+    }
+
+    /// One more file; answers what [`Pos::file`] is in it.
+    pub(crate) fn add(&mut self, source: Source) -> u16 {
+        let index = u16::try_from(self.sources.len()).unwrap_or(u16::MAX);
+        self.sources.push(source);
+        index
+    }
+
+    /// The same files without any problems yet, for a look whose problems may not count.
+    pub(crate) fn aside(&self) -> Self {
+        Self { sources: self.sources.clone(), ..Self::empty(self.family) }
+    }
+
+    /// Whether something is wrong already.
+    pub(crate) fn has_problems(&self) -> bool {
+        !self.problems.is_empty()
+    }
+
+    /// All problems so far, out of order.
+    pub(crate) fn into_problems(self) -> Vec<Problem> {
+        self.problems
+    }
+
+    fn source(&self, pos: Pos) -> Option<&Source> {
+        self.sources.get(usize::from(pos.file))
+    }
+
+    /// The folder that paths at this place are relative to.
+    pub(crate) fn base(&self, pos: Pos) -> &str {
+        self.source(pos).map_or(".", |source| source.base.as_str())
+    }
+
+    /// What `$NAME` means at this place.
+    pub(crate) fn variables(&self, pos: Pos) -> Rc<Variables> {
+        self.source(pos).map(|source| Rc::clone(&source.variables)).unwrap_or_default()
+    }
+
+    fn file(&self, pos: Pos) -> String {
+        self.source(pos).map(|source| source.name.clone()).unwrap_or_default()
+    }
+
+    /// Notices, or all problems, as [`Reader::report`] has them.
+    pub(crate) fn finish(self) -> Result<Vec<Notice>, Vec<Problem>> {
+        let (problems, notices) = self.report();
+        if problems.is_empty() { Ok(notices) } else { Err(problems) }
+    }
+
+    /// Problems and notices in the order of the files, each once: anchors can show one place twice.
+    pub(crate) fn report(mut self) -> (Vec<Problem>, Vec<Notice>) {
+        let mut order: BTreeMap<&str, usize> = BTreeMap::new();
+        for (index, source) in self.sources.iter().enumerate() {
+            order.entry(&source.name).or_insert(index);
         }
-        self.problems.sort_by_key(|problem| (problem.line, problem.column, problem.code));
+        let place = |file: &str| order.get(file).copied().unwrap_or(usize::MAX);
+        self.notices.sort_by_key(|notice| (place(&notice.file), notice.line, notice.column));
+        self.notices.dedup();
+        self.problems.sort_by(|a, b| {
+            let key = |one: &Problem| (place(&one.file), one.line, one.column, one.code);
+            key(a).cmp(&key(b)).then_with(|| a.file.cmp(&b.file)).then_with(|| a.message.cmp(&b.message))
+        });
         self.problems.dedup();
-        Err(self.problems)
+        (self.problems, self.notices)
     }
 
     pub(crate) fn family(&self) -> &'static Family {
@@ -88,7 +164,7 @@ impl<'a> Reader<'a> {
         if self.problems.len() < MAX_PROBLEMS {
             self.problems.push(Problem {
                 code,
-                file: self.file.to_owned(),
+                file: self.file(pos),
                 line: pos.line,
                 column: pos.column,
                 message: message.into(),
@@ -100,7 +176,7 @@ impl<'a> Reader<'a> {
     pub(crate) fn notice(&mut self, pos: Pos, message: impl Into<String>) {
         if self.notices.len() < MAX_PROBLEMS {
             self.notices.push(Notice {
-                file: self.file.to_owned(),
+                file: self.file(pos),
                 line: pos.line,
                 column: pos.column,
                 message: message.into(),

@@ -18,13 +18,27 @@ pub(crate) const MAX_ALIASED: usize = 10_000;
 /// Most values in all.
 pub(crate) const MAX_NODES: usize = 100_000;
 
+/// What a tag says about a value of an earlier file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Mark {
+    /// Nothing: the two are merged.
+    None,
+    /// `!reset`: the value is taken away.
+    Reset,
+    /// `!override`: this one stands instead of it.
+    Override,
+}
+
 /// A value with its place.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) pos: Pos,
     pub(crate) value: Value,
+    pub(crate) mark: Mark,
+    /// It or something in it has a mark.
+    pub(crate) marked: bool,
     /// How many values it is, itself included, aliases expanded.
-    size: usize,
+    pub(crate) size: usize,
     /// How deeply values nest in it; 1 for a scalar.
     height: usize,
 }
@@ -58,12 +72,42 @@ pub(crate) struct Entry {
 
 impl Node {
     pub(crate) fn new(pos: Pos, value: Value) -> Self {
-        let (size, height) = match &value {
-            Value::Scalar(_) => (1, 1),
+        let (size, height, marked) = match &value {
+            Value::Scalar(_) => (1, 1, false),
             Value::List(items) => measure(items.iter()),
             Value::Map(entries) => measure(entries.iter().map(|entry| &entry.value)),
         };
-        Self { pos, value, size, height }
+        Self { pos, value, mark: Mark::None, marked, size, height }
+    }
+
+    /// A text that stood nowhere.
+    pub(crate) fn text(pos: Pos, text: &str) -> Self {
+        Self::new(pos, Value::Scalar(Scalar { text: text.to_owned(), plain: false, raw: None }))
+    }
+
+    /// With a mark.
+    pub(crate) fn with_mark(mut self, mark: Mark) -> Self {
+        self.mark = mark;
+        self.marked |= mark != Mark::None;
+        self
+    }
+
+    /// Another value at the same place, with the same mark.
+    pub(crate) fn with(&self, value: Value) -> Self {
+        Self::new(self.pos, value).with_mark(self.mark)
+    }
+
+    /// The entries of a map; none of anything else.
+    pub(crate) fn entries(&self) -> &[Entry] {
+        match &self.value {
+            Value::Map(entries) => entries,
+            Value::Scalar(_) | Value::List(_) => &[],
+        }
+    }
+
+    /// The value of a key, also of one without a value.
+    pub(crate) fn get(&self, key: &str) -> Option<&Rc<Node>> {
+        self.entries().iter().find(|entry| entry.key == key).map(|entry| &entry.value)
     }
 
     /// A plain scalar that stands for "nothing".
@@ -73,15 +117,20 @@ impl Node {
 }
 
 impl Entry {
+    /// A key that stood somewhere, and its value.
+    pub(crate) fn new(key: &str, pos: Pos, value: Rc<Node>) -> Self {
+        Self { key: key.to_owned(), pos, value, merge: false }
+    }
+
     /// The same key with another value.
     pub(crate) fn with(&self, value: Rc<Node>) -> Self {
         Self { key: self.key.clone(), pos: self.pos, value, merge: false }
     }
 }
 
-fn measure<'n>(children: impl Iterator<Item = &'n Rc<Node>>) -> (usize, usize) {
-    children.fold((1, 1), |(size, height), child| {
-        (size.saturating_add(child.size), height.max(child.height.saturating_add(1)))
+fn measure<'n>(children: impl Iterator<Item = &'n Rc<Node>>) -> (usize, usize, bool) {
+    children.fold((1, 1, false), |(size, height, marked), child| {
+        (size.saturating_add(child.size), height.max(child.height.saturating_add(1)), marked || child.marked)
     })
 }
 
@@ -90,7 +139,15 @@ fn measure<'n>(children: impl Iterator<Item = &'n Rc<Node>>) -> (usize, usize) {
 /// # Errors
 /// Every duplicate key, and the first thing that cannot be read at all.
 pub(crate) fn parse(file: &str, family: &'static Family, text: &str) -> Result<Rc<Node>, Vec<Problem>> {
-    let mut builder = Builder::new(file, family);
+    parse_nth(0, file, family, text)
+}
+
+/// The same for one of several files: places in it carry its index.
+///
+/// # Errors
+/// As [`parse`].
+pub(crate) fn parse_nth(index: u16, file: &str, family: &'static Family, text: &str) -> Result<Rc<Node>, Vec<Problem>> {
+    let mut builder = Builder::new(index, file, family);
     let tree = builder.check_text(text).and_then(|()| builder.run(text.strip_prefix('\u{feff}').unwrap_or(text)));
     match tree {
         Ok(tree) if builder.problems.is_empty() => Ok(tree),
@@ -113,9 +170,11 @@ struct Frame {
     open: Open,
     anchor: usize,
     pos: Pos,
+    mark: Mark,
 }
 
 struct Builder<'a> {
+    index: u16,
     file: &'a str,
     family: &'static Family,
     problems: Vec<Problem>,
@@ -127,8 +186,9 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn new(file: &'a str, family: &'static Family) -> Self {
+    fn new(index: u16, file: &'a str, family: &'static Family) -> Self {
         Self {
+            index,
             file,
             family,
             problems: Vec::new(),
@@ -151,12 +211,21 @@ impl<'a> Builder<'a> {
         })
     }
 
+    fn pos(&self, marker: Marker) -> Pos {
+        let fit = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Pos { file: self.index, line: fit(marker.line()).max(1), column: fit(marker.col()).saturating_add(1) }
+    }
+
+    fn start(&self) -> Pos {
+        Pos { file: self.index, ..Pos::START }
+    }
+
     fn syntax(&self, pos: Pos, message: impl Into<String>, hint: impl Into<String>) -> Box<Problem> {
         self.problem(self.family.syntax, pos, message, hint)
     }
 
     fn unreadable(&self, error: &ScanError) -> Box<Problem> {
-        let pos = pos_of(*error.marker());
+        let pos = self.pos(*error.marker());
         // The parser's own limit on brackets, met while it looks ahead.
         if error.info().contains("recursion limit") {
             return self.too_deep(pos);
@@ -172,11 +241,11 @@ impl<'a> Builder<'a> {
     fn check_text(&self, text: &str) -> Fatal<()> {
         if text.len() > MAX_BYTES {
             let message = format!("the file has {} bytes", text.len());
-            return Err(self.problem(self.family.too_large, Pos::START, message, "at most 1 MiB is read"));
+            return Err(self.problem(self.family.too_large, self.start(), message, "at most 1 MiB is read"));
         }
         // The parser takes NUL for the end of the file, and would drop what follows without a word.
         match text.find('\0') {
-            Some(at) => Err(self.syntax(place_of(text, at), "a NUL byte", "is this a text file?")),
+            Some(at) => Err(self.syntax(place_of(self.index, text, at), "a NUL byte", "is this a text file?")),
             None => Ok(()),
         }
     }
@@ -184,9 +253,9 @@ impl<'a> Builder<'a> {
     fn run(&mut self, text: &str) -> Fatal<Rc<Node>> {
         for event in Parser::new_from_str(text) {
             let (event, span) = event.map_err(|error| self.unreadable(&error))?;
-            self.event(event, pos_of(span.start))?;
+            self.event(event, self.pos(span.start))?;
         }
-        let empty = || self.syntax(Pos::START, "the file is empty", "");
+        let empty = || self.syntax(self.start(), "the file is empty", "");
         self.root.clone().ok_or_else(empty)
     }
 
@@ -209,37 +278,42 @@ impl<'a> Builder<'a> {
     }
 
     fn scalar(&mut self, text: &str, style: ScalarStyle, anchor: usize, tag: Option<&Tag>, pos: Pos) -> Fatal<()> {
-        self.check_tag(tag, pos)?;
+        let mark = self.mark(tag, pos)?;
         if text.contains('\0') {
             return Err(self.syntax(pos, "a text with a NUL character", "no program could be given it"));
         }
         let texted = tag.is_some_and(|tag| tag.suffix == "str");
         let scalar = Scalar { text: text.to_owned(), plain: style == ScalarStyle::Plain && !texted, raw: None };
-        self.attach(Rc::new(Node::new(pos, Value::Scalar(scalar))), anchor)
+        self.attach(Rc::new(Node::new(pos, Value::Scalar(scalar)).with_mark(mark)), anchor)
     }
 
-    fn check_tag(&self, tag: Option<&Tag>, pos: Pos) -> Fatal<()> {
-        let Some(tag) = tag else { return Ok(()) };
+    fn mark(&self, tag: Option<&Tag>, pos: Pos) -> Fatal<Mark> {
+        let Some(tag) = tag else { return Ok(Mark::None) };
         let plain = ["str", "int", "float", "bool", "null", "map", "seq"].contains(&tag.suffix.as_str());
         if tag.is_yaml_core_schema() && plain {
-            return Ok(());
+            return Ok(Mark::None);
+        }
+        match (self.family.marks && tag.handle == "!", tag.suffix.as_str()) {
+            (true, "reset") => return Ok(Mark::Reset),
+            (true, "override") => return Ok(Mark::Override),
+            _ => {}
         }
         let shown: String = tag.to_string().chars().take(80).collect();
-        Err(self.problem(
-            self.family.unsupported,
-            pos,
-            format!("the tag {shown:?}"),
-            "this version reads no tags; write the value itself",
-        ))
+        let hint = if self.family.marks {
+            "only !reset and !override are read; write the value itself"
+        } else {
+            "no tags are read here; write the value itself"
+        };
+        Err(self.problem(self.family.unsupported, pos, format!("the tag {shown:?}"), hint))
     }
 
     fn open(&mut self, open: Open, anchor: usize, tag: Option<&Tag>, pos: Pos) -> Fatal<()> {
-        self.check_tag(tag, pos)?;
+        let mark = self.mark(tag, pos)?;
         if matches!(self.frames.last(), Some(Frame { open: Open::Map { key: None, .. }, .. })) {
             return Err(self.syntax(pos, "a list or a map as a key", "a key is a single word"));
         }
         self.check_depth(1, pos)?;
-        self.frames.push(Frame { open, anchor, pos });
+        self.frames.push(Frame { open, anchor, pos, mark });
         Ok(())
     }
 
@@ -259,7 +333,7 @@ impl<'a> Builder<'a> {
                     })?)
                 }
             };
-        self.attach(Rc::new(Node::new(frame.pos, value)), frame.anchor)
+        self.attach(Rc::new(Node::new(frame.pos, value).with_mark(frame.mark)), frame.anchor)
     }
 
     fn alias(&mut self, anchor: usize, pos: Pos) -> Fatal<()> {
@@ -318,16 +392,11 @@ impl<'a> Builder<'a> {
     }
 }
 
-fn pos_of(marker: Marker) -> Pos {
-    let fit = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    Pos { line: fit(marker.line()).max(1), column: fit(marker.col()).saturating_add(1) }
-}
-
-fn place_of(text: &str, at: usize) -> Pos {
+fn place_of(file: u16, text: &str, at: usize) -> Pos {
     let before = &text[..at];
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().map_or(0, |tail| tail.chars().count()) + 1;
-    Pos { line: u32::try_from(line).unwrap_or(u32::MAX), column: u32::try_from(column).unwrap_or(u32::MAX) }
+    Pos { file, line: u32::try_from(line).unwrap_or(u32::MAX), column: u32::try_from(column).unwrap_or(u32::MAX) }
 }
 
 #[cfg(test)]

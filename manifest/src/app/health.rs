@@ -29,7 +29,7 @@ pub(super) const KEYS: Keys = Keys {
 };
 
 /// `has_ports`: the process has a first port, which probes without a port of their own ask.
-pub(super) fn read(r: &mut Reader<'_>, node: &Node, place: &str, has_ports: bool) -> Option<HealthCheck> {
+pub(super) fn read(r: &mut Reader, node: &Node, place: &str, has_ports: bool) -> Option<HealthCheck> {
     let place = format!("health of {place}");
     if let Value::Scalar(scalar) = &node.value
         && scalar.text == "container"
@@ -43,7 +43,7 @@ pub(super) fn read(r: &mut Reader<'_>, node: &Node, place: &str, has_ports: bool
     Some(check)
 }
 
-fn cadence(r: &mut Reader<'_>, fields: Fields<'_>, place: &str, check: &mut HealthCheck) -> Option<()> {
+fn cadence(r: &mut Reader, fields: Fields<'_>, place: &str, check: &mut HealthCheck) -> Option<()> {
     let (millis, seconds) = (Duration::from_millis, Duration::from_secs);
     let mut duration = |key: &str, low, high, default| match fields.get(key) {
         Some(node) => r.duration(node, &format!("{key} in {place}"), low, high),
@@ -63,7 +63,7 @@ fn cadence(r: &mut Reader<'_>, fields: Fields<'_>, place: &str, check: &mut Heal
     Some(())
 }
 
-fn probe(r: &mut Reader<'_>, fields: Fields<'_>, place: &str, has_ports: bool) -> Option<Probe> {
+fn probe(r: &mut Reader, fields: Fields<'_>, place: &str, has_ports: bool) -> Option<Probe> {
     let given: Vec<&str> = PROBES.into_iter().filter(|key| fields.entry(key).is_some()).collect();
     let [kind] = given.as_slice() else {
         let hint = format!("give exactly one of {}", PROBES.join(", "));
@@ -100,7 +100,7 @@ fn probe(r: &mut Reader<'_>, fields: Fields<'_>, place: &str, has_ports: bool) -
     Some(probe)
 }
 
-fn http_path(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<String> {
+fn http_path(r: &mut Reader, node: &Node, place: &str) -> Option<String> {
     let text = r.text(node, &format!("http in {place}"))?;
     let good = text.starts_with('/') && text.len() <= 1024 && text.bytes().all(|b| b.is_ascii_graphic());
     if good {
@@ -110,7 +110,7 @@ fn http_path(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<String> {
     None
 }
 
-fn http_port(r: &mut Reader<'_>, fields: Fields<'_>, place: &str) -> Option<Option<u16>> {
+fn http_port(r: &mut Reader, fields: Fields<'_>, place: &str) -> Option<Option<u16>> {
     match fields.get("port") {
         Some(node) => r.port(node, &format!("port in {place}")).map(Some),
         None => Some(None),
@@ -118,14 +118,14 @@ fn http_port(r: &mut Reader<'_>, fields: Fields<'_>, place: &str) -> Option<Opti
 }
 
 /// `true` or nothing: the usual port; a number: that one.
-fn own_port(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<Option<u16>> {
+fn own_port(r: &mut Reader, node: &Node, place: &str) -> Option<Option<u16>> {
     if node.is_null() || matches!(&node.value, Value::Scalar(scalar) if scalar.text == "true") {
         return Some(None);
     }
     r.port(node, place).map(Some)
 }
 
-fn container(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<Probe> {
+fn container(r: &mut Reader, node: &Node, place: &str) -> Option<Probe> {
     if node.is_null() || r.boolean(node, &format!("container in {place}"))? {
         return Some(Probe::Container);
     }

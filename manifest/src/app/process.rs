@@ -23,7 +23,7 @@ pub(super) const KEYS: Keys = Keys {
     ],
 };
 
-pub(super) fn read(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<Process> {
+pub(super) fn read(r: &mut Reader, node: &Node, place: &str) -> Option<Process> {
     let fields = r.fields(node, place, &KEYS)?;
     let command = fields.get("command").map(|node| argv(r, node, &format!("command of {place}")));
     let ports = fields.get("ports").map(|node| ports(r, node, place)).unwrap_or_default();
@@ -41,7 +41,7 @@ pub(super) fn read(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<Proce
     })
 }
 
-fn ports(r: &mut Reader<'_>, node: &Node, place: &str) -> Vec<u16> {
+fn ports(r: &mut Reader, node: &Node, place: &str) -> Vec<u16> {
     let place = format!("ports of {place}");
     let mut ports = Vec::new();
     for item in r.list(node, &place).unwrap_or_default() {
@@ -65,7 +65,7 @@ fn ports(r: &mut Reader<'_>, node: &Node, place: &str) -> Vec<u16> {
 }
 
 /// A selector such as `app=bot,env=production`.
-pub(super) fn selector(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<Selector> {
+pub(super) fn selector(r: &mut Reader, node: &Node, place: &str) -> Option<Selector> {
     match Selector::parse(r.text(node, place)?) {
         Ok(selector) => Some(selector),
         Err(error) => {
@@ -75,7 +75,7 @@ pub(super) fn selector(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<S
     }
 }
 
-fn environment(r: &mut Reader<'_>, node: &Node, place: &str) -> BTreeMap<String, String> {
+fn environment(r: &mut Reader, node: &Node, place: &str) -> BTreeMap<String, String> {
     let place = format!("environment of {place}");
     let mut variables = BTreeMap::new();
     for entry in r.entries(node, &place).unwrap_or_default() {

@@ -38,7 +38,7 @@ pub(super) const KEYS: Keys = Keys {
     absent: &[("health_check", "write `health:` to the process")],
 };
 
-pub(super) fn read(r: &mut Reader<'_>, node: &Node) -> Option<Policy> {
+pub(super) fn read(r: &mut Reader, node: &Node) -> Option<Policy> {
     let fields = r.fields(node, "rollout", &KEYS)?;
     let mut policy = Policy::default();
     amounts(r, fields, &mut policy);
@@ -58,7 +58,7 @@ pub(super) fn read(r: &mut Reader<'_>, node: &Node) -> Option<Policy> {
     Some(policy)
 }
 
-fn amounts(r: &mut Reader<'_>, fields: Fields<'_>, policy: &mut Policy) {
+fn amounts(r: &mut Reader, fields: Fields<'_>, policy: &mut Policy) {
     for (key, value, least) in [
         ("max_parallel", &mut policy.max_parallel, 1),
         ("canary", &mut policy.canary, 1),
@@ -83,7 +83,7 @@ fn amounts(r: &mut Reader<'_>, fields: Fields<'_>, policy: &mut Policy) {
     }
 }
 
-fn waves(r: &mut Reader<'_>, node: &Node) -> Vec<Amount> {
+fn waves(r: &mut Reader, node: &Node) -> Vec<Amount> {
     let items = r.list(node, "waves").unwrap_or_default();
     if items.is_empty() && matches!(&node.value, crate::yaml::Value::List(_)) {
         r.value(node, "waves is empty", "write at least one size, for example [100%]");
@@ -96,7 +96,7 @@ fn waves(r: &mut Reader<'_>, node: &Node) -> Vec<Amount> {
 }
 
 /// A number, or a number with `%`.
-fn amount(r: &mut Reader<'_>, node: &Node, key: &str, least: u32) -> Option<Amount> {
+fn amount(r: &mut Reader, node: &Node, key: &str, least: u32) -> Option<Amount> {
     let text = r.text(node, key)?;
     let (digits, percent) = text.strip_suffix('%').map_or((text, false), |digits| (digits, true));
     let good = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
@@ -114,7 +114,7 @@ fn amount(r: &mut Reader<'_>, node: &Node, key: &str, least: u32) -> Option<Amou
     Some(if percent { Amount::Percent(number) } else { Amount::Count(number) })
 }
 
-fn durations(r: &mut Reader<'_>, fields: Fields<'_>, policy: &mut Policy) {
+fn durations(r: &mut Reader, fields: Fields<'_>, policy: &mut Policy) {
     let seconds = Duration::from_secs;
     let hours = |n: u64| seconds(n * 3600);
     for (key, value, low, high) in [
@@ -133,7 +133,7 @@ fn durations(r: &mut Reader<'_>, fields: Fields<'_>, policy: &mut Policy) {
     }
 }
 
-fn on_newer(r: &mut Reader<'_>, node: &Node) -> Option<OnNewer> {
+fn on_newer(r: &mut Reader, node: &Node) -> Option<OnNewer> {
     match r.text(node, "on_newer")? {
         "queue" => Some(OnNewer::Queue),
         "supersede" => Some(OnNewer::Supersede),
@@ -145,7 +145,7 @@ fn on_newer(r: &mut Reader<'_>, node: &Node) -> Option<OnNewer> {
 }
 
 /// A deadline that cannot be met would fail every rollout.
-fn check_deadlines(r: &mut Reader<'_>, fields: Fields<'_>, policy: &Policy) {
+fn check_deadlines(r: &mut Reader, fields: Fields<'_>, policy: &Policy) {
     let place = |keys: [&str; 2]| keys.iter().find_map(|key| fields.get(key)).map_or(fields.pos, |node| node.pos);
     let show = duration::human;
     if policy.healthy_deadline <= policy.min_healthy_time {

@@ -25,7 +25,7 @@ pub(super) const KEYS: Keys = Keys {
 };
 
 pub(super) fn read(
-    r: &mut Reader<'_>,
+    r: &mut Reader,
     node: &Node,
     place: &str,
     processes: &BTreeMap<Name, Process>,
@@ -46,7 +46,7 @@ pub(super) fn read(
     })
 }
 
-fn driver(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<Driver> {
+fn driver(r: &mut Reader, node: &Node, place: &str) -> Option<Driver> {
     match r.text(node, &format!("driver of {place}"))? {
         "container" => Some(Driver::Container),
         text @ ("archive" | "static" | "ansible" | "ecs" | "bucket") => {
@@ -61,7 +61,7 @@ fn driver(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<Driver> {
 }
 
 /// One map, or a list of them where processes differ in mode or address.
-fn exposes(r: &mut Reader<'_>, node: &Node, place: &str, processes: &BTreeMap<Name, Process>) -> Vec<Expose> {
+fn exposes(r: &mut Reader, node: &Node, place: &str, processes: &BTreeMap<Name, Process>) -> Vec<Expose> {
     let place = format!("expose of {place}");
     let mut all: Vec<Expose> = Vec::new();
     match &node.value {
@@ -75,7 +75,7 @@ fn exposes(r: &mut Reader<'_>, node: &Node, place: &str, processes: &BTreeMap<Na
     all
 }
 
-fn expose(r: &mut Reader<'_>, node: &Node, place: &str, processes: &BTreeMap<Name, Process>, all: &mut Vec<Expose>) {
+fn expose(r: &mut Reader, node: &Node, place: &str, processes: &BTreeMap<Name, Process>, all: &mut Vec<Expose>) {
     let Some(entries) = r.entries(node, place) else { return };
     let (settings, published): (Vec<&Entry>, Vec<&Entry>) =
         entries.iter().partition(|e| e.key == "mode" || e.key == "address");
@@ -102,7 +102,7 @@ fn expose(r: &mut Reader<'_>, node: &Node, place: &str, processes: &BTreeMap<Nam
     }
 }
 
-fn exposed(r: &mut Reader<'_>, entry: &Entry, place: &str, processes: &BTreeMap<Name, Process>) -> Option<Name> {
+fn exposed(r: &mut Reader, entry: &Entry, place: &str, processes: &BTreeMap<Name, Process>) -> Option<Name> {
     let Some((name, process)) = processes.iter().find(|(name, _)| name.as_str() == entry.key) else {
         let known = || processes.keys().map(Name::as_str);
         let hint = match nearest(&entry.key, known().chain(["mode", "address"])) {
@@ -125,7 +125,7 @@ fn exposed(r: &mut Reader<'_>, entry: &Entry, place: &str, processes: &BTreeMap<
     Some(name.clone())
 }
 
-fn mode(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<Mode> {
+fn mode(r: &mut Reader, node: &Node, place: &str) -> Option<Mode> {
     match r.text(node, &format!("mode in {place}"))? {
         "tcp" => Some(Mode::Tcp),
         "http" => Some(Mode::Http),
@@ -136,7 +136,7 @@ fn mode(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<Mode> {
     }
 }
 
-fn address(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<String> {
+fn address(r: &mut Reader, node: &Node, place: &str) -> Option<String> {
     let text = r.text(node, &format!("address in {place}"))?;
     match text.parse::<IpAddr>() {
         Ok(address) => Some(address.to_string()),
@@ -151,7 +151,7 @@ fn address(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<String> {
     }
 }
 
-fn gates(r: &mut Reader<'_>, node: &Node, place: &str) -> Vec<Gate> {
+fn gates(r: &mut Reader, node: &Node, place: &str) -> Vec<Gate> {
     let place = format!("gates of {place}");
     let mut gates = Vec::new();
     for item in r.list(node, &place).unwrap_or_default() {

@@ -30,7 +30,7 @@ pub(super) const KEYS: Keys = Keys {
 
 const REPORTS: Keys = Keys { known: &["junit"], absent: &[("coverage", "only junit is read")] };
 
-pub(super) fn read(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<TestSpec> {
+pub(super) fn read(r: &mut Reader, node: &Node, place: &str) -> Option<TestSpec> {
     let fields = r.fields(node, place, &KEYS)?;
     let command = required(r, fields, "command", place, "write a list: [pytest, -q]");
     let command = command.and_then(|node| argv(r, node, &format!("command of {place}")));
@@ -58,7 +58,7 @@ pub(super) fn read(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<TestS
 }
 
 /// Without a stack file no service exists in which a test could run.
-pub(super) fn check_stack(r: &mut Reader<'_>, node: &Node, tests: &BTreeMap<Name, TestSpec>) {
+pub(super) fn check_stack(r: &mut Reader, node: &Node, tests: &BTreeMap<Name, TestSpec>) {
     for (name, test) in tests {
         if let Some(service) = &test.service {
             let message = format!("tests {name} runs in the service {service}, but there is no stack");
@@ -67,7 +67,7 @@ pub(super) fn check_stack(r: &mut Reader<'_>, node: &Node, tests: &BTreeMap<Name
     }
 }
 
-fn reports(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<Option<String>> {
+fn reports(r: &mut Reader, node: &Node, place: &str) -> Option<Option<String>> {
     let place = format!("reports of {place}");
     let fields = r.fields(node, &place, &REPORTS)?;
     let Some(node) = fields.get("junit") else { return Some(None) };

@@ -2,8 +2,8 @@
 
 use domain::stack::Build;
 
+use super::environment;
 use super::service::outside;
-use super::{Scope, environment};
 use crate::path;
 use crate::problem::Code;
 use crate::reader::{Fields, Keys, Reader, shown};
@@ -43,7 +43,7 @@ const KEYS: Keys = Keys {
     ],
 };
 
-pub(super) fn read(r: &mut Reader<'_>, node: &Node, place: &str, scope: &Scope<'_>) -> Option<Build> {
+pub(super) fn read(r: &mut Reader, node: &Node, place: &str) -> Option<Build> {
     let place = format!("build of {place}");
     if let Value::Scalar(_) = &node.value {
         let context = context(r, node, &place)?;
@@ -60,14 +60,12 @@ pub(super) fn read(r: &mut Reader<'_>, node: &Node, place: &str, scope: &Scope<'
     };
     let dockerfile = fields.get("dockerfile").map(|node| dockerfile(r, node, &place, context.as_deref()));
     let target = fields.get("target").and_then(|node| r.text(node, &format!("target in {place}")).map(str::to_owned));
-    let args = fields
-        .get("args")
-        .map(|node| environment::pairs(r, node, &format!("args in {place}"), scope))
-        .unwrap_or_default();
+    let args =
+        fields.get("args").map(|node| environment::pairs(r, node, &format!("args in {place}"))).unwrap_or_default();
     Some(Build { context: context?, dockerfile: dockerfile.map_or(Some(None), |path| path.map(Some))?, target, args })
 }
 
-fn check(r: &mut Reader<'_>, fields: Fields<'_>, place: &str) {
+fn check(r: &mut Reader, fields: Fields<'_>, place: &str) {
     for key in REFUSED {
         if let Some(node) = fields.get(key).filter(|node| !matches!(&node.value, Value::Scalar(s) if s.text == "false"))
         {
@@ -82,13 +80,13 @@ fn check(r: &mut Reader<'_>, fields: Fields<'_>, place: &str) {
     }
 }
 
-fn context(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<String> {
+fn context(r: &mut Reader, node: &Node, place: &str) -> Option<String> {
     let text = r.text(node, place)?;
     if text.contains("://") || text.starts_with("git@") || text.starts_with("github.com/") {
         r.unsupported(node.pos, &format!("{place} from a URL"), "name a folder beside the stack file");
         return None;
     }
-    match path::inside(text) {
+    match path::below(r.base(node.pos), text) {
         Ok(path) => Some(path),
         Err(error) => {
             outside(r, node, place, &error.to_string());
@@ -97,7 +95,7 @@ fn context(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<String> {
     }
 }
 
-fn dockerfile(r: &mut Reader<'_>, node: &Node, place: &str, context: Option<&str>) -> Option<String> {
+fn dockerfile(r: &mut Reader, node: &Node, place: &str, context: Option<&str>) -> Option<String> {
     let place = format!("dockerfile in {place}");
     let text = r.text(node, &place)?;
     // It may leave the context, but not the stack file's folder.

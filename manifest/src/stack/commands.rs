@@ -5,7 +5,7 @@ use crate::words;
 use crate::yaml::{Node, Value};
 
 /// A list, or a text that is split into words as Compose does; empty: nothing instead of the image's own.
-pub(super) fn read(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<Vec<String>> {
+pub(super) fn read(r: &mut Reader, node: &Node, place: &str) -> Option<Vec<String>> {
     match &node.value {
         Value::List(_) => r.texts(node, place),
         _ => {

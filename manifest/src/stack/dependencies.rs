@@ -20,7 +20,7 @@ impl Waits {
     /// The dependencies of the service `name`.
     pub(super) fn read(
         &mut self,
-        r: &mut Reader<'_>,
+        r: &mut Reader,
         node: &Node,
         name: &str,
         place: &str,
@@ -50,8 +50,13 @@ impl Waits {
         found.into_iter().map(|(other, (condition, _))| (other, condition)).collect()
     }
 
+    /// One more dependency of the service `name`.
+    pub(super) fn add(&mut self, name: &str, other: &str, pos: Pos) {
+        self.0.entry(name.to_owned()).or_default().entry(other.to_owned()).or_insert(pos);
+    }
+
     /// Tells each circle once, with its whole way.
-    pub(super) fn check(mut self, r: &mut Reader<'_>) {
+    pub(super) fn check(mut self, r: &mut Reader) {
         loop {
             self.drop_settled();
             let Some(first) = self.0.keys().next().cloned() else { return };
@@ -97,9 +102,15 @@ impl Waits {
 }
 
 /// `shown`: the name as it stands in the file, which may be a variable's.
-fn known(r: &mut Reader<'_>, pos: Pos, name: &str, shown: &str, place: &str, scope: &Scope<'_>) -> bool {
+pub(super) fn known(r: &mut Reader, pos: Pos, name: &str, shown: &str, place: &str, scope: &Scope<'_>) -> bool {
     if scope.services.contains(name) {
         return true;
+    }
+    if let Some(profiles) = scope.left_out.get(name) {
+        let message = format!("{place} names {shown}, which is left out: it has the profiles {profiles}");
+        let hint = "ask for one of them with --profile or COMPOSE_PROFILES, or write required: false";
+        r.problem(Code::StackDependencyUnknown, pos, message, hint);
+        return false;
     }
     let hint = match nearest(name, scope.services.iter().map(String::as_str)) {
         Some(meant) => format!("did you mean {meant:?}?"),
@@ -114,7 +125,7 @@ fn known(r: &mut Reader<'_>, pos: Pos, name: &str, shown: &str, place: &str, sco
     false
 }
 
-fn long(r: &mut Reader<'_>, entry: &Entry, place: &str, scope: &Scope<'_>) -> Option<Condition> {
+fn long(r: &mut Reader, entry: &Entry, place: &str, scope: &Scope<'_>) -> Option<Condition> {
     let place = format!("{} in {place}", cut(&entry.key));
     let fields = r.fields(&entry.value, &place, &KEYS)?;
     let required =
@@ -123,7 +134,7 @@ fn long(r: &mut Reader<'_>, entry: &Entry, place: &str, scope: &Scope<'_>) -> Op
         r.notice(node.pos, format!("restart of {place} is not used: a service is not restarted with its dependency"));
     }
     if !required && !scope.services.contains(&entry.key) {
-        r.notice(entry.pos, format!("{place} is left out: it is not required, and the file has no such service"));
+        r.notice(entry.pos, format!("{place} is left out: it is not required, and the stack has no such service"));
         return None;
     }
     if !known(r, entry.pos, &entry.key, &format!("{:?}", cut(&entry.key)), &place, scope) {

@@ -12,13 +12,13 @@ use crate::yaml::{Node, Scalar, Value};
 const ENV_FILE: Keys = Keys { known: &["path", "required"], absent: &[("format", "files are read as .env files")] };
 
 /// The variables of a service: those of its files, under its own.
-pub(super) fn read(r: &mut Reader<'_>, fields: Fields<'_>, place: &str, scope: &Scope<'_>) -> BTreeMap<String, String> {
+pub(super) fn read(r: &mut Reader, fields: Fields<'_>, place: &str, scope: &Scope<'_>) -> BTreeMap<String, String> {
     let mut variables = BTreeMap::new();
     if let Some(node) = fields.get("env_file") {
         files(r, node, place, scope, &mut variables);
     }
     if let Some(node) = fields.get("environment") {
-        for (name, value) in pairs(r, node, &format!("environment of {place}"), scope) {
+        for (name, value) in pairs(r, node, &format!("environment of {place}")) {
             variables.insert(name, value);
         }
     }
@@ -26,9 +26,14 @@ pub(super) fn read(r: &mut Reader<'_>, fields: Fields<'_>, place: &str, scope: &
 }
 
 /// A map, or a list of `NAME=value`; a name alone takes its value from the variables, or is left out.
-pub(super) fn pairs(r: &mut Reader<'_>, node: &Node, place: &str, scope: &Scope<'_>) -> BTreeMap<String, String> {
+pub(super) fn pairs(r: &mut Reader, node: &Node, place: &str) -> BTreeMap<String, String> {
     let mut pairs = BTreeMap::new();
-    let from_outside = |name: &str| scope.variables.get(name).cloned();
+    let variables = r.variables(node.pos);
+    let mut asked = std::collections::BTreeSet::new();
+    let mut from_outside = |name: &str| {
+        asked.insert(name.to_owned());
+        variables.get(name).cloned()
+    };
     match &node.value {
         Value::List(items) => {
             for item in items {
@@ -45,7 +50,8 @@ pub(super) fn pairs(r: &mut Reader<'_>, node: &Node, place: &str, scope: &Scope<
         _ => {
             for entry in r.entries(node, place).unwrap_or_default() {
                 let value = match &entry.value.value {
-                    Value::Scalar(_) if entry.value.is_null() => from_outside(&entry.key),
+                    // A variable that is set to nothing gives an empty text, not a name alone.
+                    Value::Scalar(scalar) if entry.value.is_null() && scalar.raw.is_none() => from_outside(&entry.key),
                     Value::Scalar(scalar) => Some(as_compose_writes(scalar)),
                     _ => r.wrong_type(&entry.value, &format!("{} in {place}", cut(&entry.key)), "a text"),
                 };
@@ -55,10 +61,11 @@ pub(super) fn pairs(r: &mut Reader<'_>, node: &Node, place: &str, scope: &Scope<
             }
         }
     }
+    r.names.extend(asked);
     pairs
 }
 
-fn check_name(r: &mut Reader<'_>, node: &Node, name: &str, place: &str) -> bool {
+fn check_name(r: &mut Reader, node: &Node, name: &str, place: &str) -> bool {
     let good =
         (1..=255).contains(&name.len()) && !name.contains(|c: char| c == '=' || c.is_control() || c.is_whitespace());
     if !good {
@@ -129,7 +136,7 @@ fn float(text: &str) -> Option<String> {
     Some(format!("{mantissa}e{sign}{:02}", exponent.abs()))
 }
 
-fn files(r: &mut Reader<'_>, node: &Node, place: &str, scope: &Scope<'_>, variables: &mut BTreeMap<String, String>) {
+fn files(r: &mut Reader, node: &Node, place: &str, scope: &Scope<'_>, variables: &mut BTreeMap<String, String>) {
     let place = format!("env_file of {place}");
     match &node.value {
         Value::List(items) => {
@@ -141,7 +148,7 @@ fn files(r: &mut Reader<'_>, node: &Node, place: &str, scope: &Scope<'_>, variab
     }
 }
 
-fn file(r: &mut Reader<'_>, node: &Node, place: &str, scope: &Scope<'_>, variables: &mut BTreeMap<String, String>) {
+fn file(r: &mut Reader, node: &Node, place: &str, scope: &Scope<'_>, variables: &mut BTreeMap<String, String>) {
     let (path_node, required) = match &node.value {
         Value::Map(_) => {
             let Some(fields) = r.fields(node, place, &ENV_FILE) else { return };
@@ -154,7 +161,7 @@ fn file(r: &mut Reader<'_>, node: &Node, place: &str, scope: &Scope<'_>, variabl
         _ => (node, true),
     };
     let Some(text) = r.text(path_node, place) else { return };
-    let path = match path::inside(text) {
+    let path = match path::below(r.base(path_node.pos), text) {
         Ok(path) => path,
         Err(error) => {
             super::service::outside(r, path_node, place, &error.to_string());
@@ -162,7 +169,7 @@ fn file(r: &mut Reader<'_>, node: &Node, place: &str, scope: &Scope<'_>, variabl
         }
     };
     match (scope.files)(&path) {
-        Some(text) => match dotenv::parse(&path, &text, scope.variables) {
+        Some(text) => match dotenv::parse(&path, &text, &r.variables(path_node.pos)) {
             Ok(given) => variables.extend(given),
             Err(problems) => r.foreign(problems),
         },

@@ -14,7 +14,7 @@ const KEYS: Keys = Keys {
 };
 
 /// None where the check is switched off.
-pub(super) fn read(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<HealthCheck> {
+pub(super) fn read(r: &mut Reader, node: &Node, place: &str) -> Option<HealthCheck> {
     let place = format!("healthcheck of {place}");
     let fields = r.fields(node, &place, &KEYS)?;
     if fields.get("disable").and_then(|node| r.boolean(node, &format!("disable in {place}"))) == Some(true) {
@@ -41,7 +41,7 @@ pub(super) fn read(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<Healt
 }
 
 /// The argument vector; the inner none means `NONE`.
-fn test_argv(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<Option<Vec<String>>> {
+fn test_argv(r: &mut Reader, node: &Node, place: &str) -> Option<Option<Vec<String>>> {
     // The user wrote it for a shell, as Compose documents it.
     let shell = |command: String| Some(Some(vec!["/bin/sh".to_owned(), "-c".to_owned(), command]));
     if let Value::Scalar(_) = &node.value {
@@ -59,7 +59,7 @@ fn test_argv(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<Option<Vec<
     }
 }
 
-fn wrong_test<T>(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<T> {
+fn wrong_test<T>(r: &mut Reader, node: &Node, place: &str) -> Option<T> {
     r.value(
         node,
         format!("{place} is no health check"),
@@ -70,7 +70,7 @@ fn wrong_test<T>(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<T> {
 
 /// What Compose allows beyond our range is cut to it, with a notice; 0 means the default, as in Docker.
 fn duration(
-    r: &mut Reader<'_>,
+    r: &mut Reader,
     fields: Fields<'_>,
     key: &str,
     place: &str,
@@ -89,7 +89,7 @@ fn duration(
     used
 }
 
-fn retries(r: &mut Reader<'_>, fields: Fields<'_>, place: &str) -> u32 {
+fn retries(r: &mut Reader, fields: Fields<'_>, place: &str) -> u32 {
     let Some(node) = fields.get("retries") else { return 3 };
     let place = format!("retries in {place}");
     match r.number(node, &place, 0, 1_000_000) {

@@ -31,7 +31,20 @@ pub(super) const SERVICE: Keys = Keys {
         "read_only",
         "shm_size",
         "networks",
+        "secrets",
+        "configs",
+        "extends",
+        "profiles",
+        "links",
+        "cap_add",
+        "cap_drop",
+        "ulimits",
+        "pids_limit",
+        "extra_hosts",
+        "group_add",
+        "security_opt",
         // UNUSED
+        "platform",
         "container_name",
         "hostname",
         "domainname",
@@ -56,11 +69,9 @@ pub(super) const SERVICE: Keys = Keys {
         "userns_mode",
         "cgroup",
         "cgroup_parent",
-        "cap_add",
         "devices",
         "device_cgroup_rules",
         "gpus",
-        "security_opt",
         "sysctls",
         "credential_spec",
         "provider",
@@ -72,18 +83,8 @@ pub(super) const SERVICE: Keys = Keys {
         "volumes_from",
     ],
     absent: &[
-        ("secrets", "give the values as environment variables"),
-        ("configs", "mount the files from the stack file's folder"),
-        ("extends", "write the keys into the service, or use an anchor"),
-        ("profiles", "every service of the file is started; move others to a file of their own"),
-        ("links", "services reach each other by name; use depends_on for the order"),
         ("external_links", "services reach each other by name within one environment"),
-        ("extra_hosts", "reach other services by their names"),
-        ("platform", "images of the host's own platform are used"),
         ("scale", "one container runs per service"),
-        ("cap_drop", "leave it out; containers have the engine's usual capabilities"),
-        ("ulimits", "leave it out; the engine's limits hold"),
-        ("group_add", "use user: UID:GID"),
         ("dns", "leave it out; names are resolved by Muster"),
         ("dns_opt", "leave it out; names are resolved by Muster"),
         ("dns_search", "leave it out; names are resolved by Muster"),
@@ -102,13 +103,13 @@ pub(super) const SERVICE: Keys = Keys {
         ("cpuset", "use cpus"),
         ("memswap_limit", "use mem_limit"),
         ("mem_swappiness", "use mem_limit"),
-        ("pids_limit", "leave it out"),
         ("storage_opt", "leave it out"),
     ],
 };
 
 /// Read past with a notice: what they change cannot be seen from inside a stack, or is done by Muster.
 pub(super) const UNUSED: &[(&str, &str)] = &[
+    ("platform", "images of the host's own platform are used"),
     ("container_name", "Muster names containers; other services reach this one by its service name"),
     ("hostname", "a container's host name is its service's name"),
     ("domainname", "a container's host name is its service's name"),
@@ -136,11 +137,9 @@ pub(super) const REFUSED: &[(&str, &str)] = &[
     ("userns_mode", "it would weaken the isolation from the host"),
     ("cgroup", "it would leave the environment's limits"),
     ("cgroup_parent", "it would leave the environment's limits"),
-    ("cap_add", "it would give the container power over the host"),
     ("devices", "it would give the container devices of the host"),
     ("device_cgroup_rules", "it would give the container devices of the host"),
     ("gpus", "it would give the container devices of the host"),
-    ("security_opt", "it would weaken the isolation from the host"),
     ("sysctls", "it would change the kernel's settings"),
     ("credential_spec", "it would use credentials of the host"),
     ("provider", "it would run a program on the host"),
@@ -152,26 +151,8 @@ pub(super) const REFUSED: &[(&str, &str)] = &[
     ("volumes_from", "it would mount what other services do not show; name the volumes"),
 ];
 
-const MUSTER_ABSENT: &[(&str, &str)] = &[
-    ("seed", "stores begin empty"),
-    ("idle", "environments stay awake until `muster env down`"),
-    ("ttl", "environments stay until `muster env down`"),
-    ("quota", "set mem_limit and cpus on the services"),
-    ("durability", "stores run as their images set them up"),
-];
-
-const MUSTER_TOP: Keys = Keys { known: &[], absent: MUSTER_ABSENT };
-
-/// The keys of a service's `x-muster`.
-pub(super) const MUSTER_SERVICE: Keys = Keys { known: &["kind"], absent: MUSTER_ABSENT };
-
-/// `x-muster` of the file.
-pub(super) fn muster_top(r: &mut Reader<'_>, node: &Node) {
-    r.fields(node, "x-muster", &MUSTER_TOP);
-}
-
 /// Tells refused keys, and notices for unused ones.
-pub(super) fn check(r: &mut Reader<'_>, fields: Fields<'_>, place: &str) {
+pub(super) fn check(r: &mut Reader, fields: Fields<'_>, place: &str) {
     for (key, why) in REFUSED {
         if let Some(entry) = fields.entry(key).filter(|entry| !is_harmless(key, &entry.value)) {
             r.problem(Code::StackRefused, entry.pos, format!("{key:?} of {place} is refused: {why}"), "remove it");

@@ -28,21 +28,28 @@ const DEPLOY: Keys = Keys {
     absent: &[],
 };
 const RESOURCES: Keys = Keys { known: &["limits", "reservations"], absent: &[] };
-const LIMITS: Keys = Keys { known: &["cpus", "memory"], absent: &[("pids", "leave it out")] };
+const LIMITS: Keys = Keys { known: &["cpus", "memory", "pids"], absent: &[] };
 
 /// Limits of a service.
 #[derive(Default)]
 pub(super) struct Limits {
     pub(super) memory: Option<u64>,
     pub(super) milli_cpus: Option<u64>,
+    pub(super) pids: Option<u32>,
 }
 
 /// The short keys and those of `deploy`, which must not contradict each other.
-pub(super) fn read(r: &mut Reader<'_>, fields: Fields<'_>, place: &str) -> Limits {
+pub(super) fn read(r: &mut Reader, fields: Fields<'_>, place: &str) -> Limits {
     let deployed = fields.get("deploy").and_then(|node| deploy(r, node, place)).unwrap_or_default();
     let memory = fields.get("mem_limit").and_then(|node| memory(r, node, &format!("mem_limit of {place}")));
     let cpus = fields.get("cpus").and_then(|node| cpus(r, node, &format!("cpus of {place}")));
-    for (key, short, long) in [("mem_limit", memory, deployed.memory), ("cpus", cpus, deployed.milli_cpus)] {
+    let pids = fields.get("pids_limit").and_then(|node| pids(r, node, &format!("pids_limit of {place}")));
+    let both = [
+        ("mem_limit", memory, deployed.memory),
+        ("cpus", cpus, deployed.milli_cpus),
+        ("pids_limit", pids.map(u64::from), deployed.pids.map(u64::from)),
+    ];
+    for (key, short, long) in both {
         if let (Some(short), Some(long), Some(node)) = (short, long, fields.get(key))
             && short != long
         {
@@ -50,10 +57,14 @@ pub(super) fn read(r: &mut Reader<'_>, fields: Fields<'_>, place: &str) -> Limit
             r.problem(Code::StackConflict, node.pos, message, "write one of them");
         }
     }
-    Limits { memory: memory.or(deployed.memory), milli_cpus: cpus.or(deployed.milli_cpus) }
+    Limits {
+        memory: memory.or(deployed.memory),
+        milli_cpus: cpus.or(deployed.milli_cpus),
+        pids: pids.or(deployed.pids),
+    }
 }
 
-fn deploy(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<Limits> {
+fn deploy(r: &mut Reader, node: &Node, place: &str) -> Option<Limits> {
     let place = format!("deploy of {place}");
     let fields = r.fields(node, &place, &DEPLOY)?;
     for key in ["restart_policy", "labels", "update_config", "rollback_config", "endpoint_mode", "mode", "placement"] {
@@ -78,11 +89,21 @@ fn deploy(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<Limits> {
     Some(Limits {
         memory: limits.get("memory").and_then(|node| memory(r, node, &format!("memory in {place}"))),
         milli_cpus: limits.get("cpus").and_then(|node| cpus(r, node, &format!("cpus in {place}"))),
+        pids: limits.get("pids").and_then(|node| pids(r, node, &format!("pids in {place}"))),
     })
 }
 
+/// 0 and -1 mean no limit, as in Compose.
+fn pids(r: &mut Reader, node: &Node, place: &str) -> Option<u32> {
+    if matches!(&node.value, Value::Scalar(scalar) if scalar.text == "-1") {
+        return None;
+    }
+    let number = r.number(node, place, 0, 4_194_304)?;
+    u32::try_from(number).ok().filter(|number| *number > 0)
+}
+
 /// A size in bytes.
-pub(super) fn bytes(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<u64> {
+pub(super) fn bytes(r: &mut Reader, node: &Node, place: &str) -> Option<u64> {
     let Some(bytes) = size::parse(r.text(node, place)?) else {
         r.value(node, format!("{place} is {}", shown(node)), "write a size, for example 512m or 2g");
         return None;
@@ -95,7 +116,7 @@ pub(super) fn bytes(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<u64>
 }
 
 /// 0 means no limit, as in Compose.
-fn memory(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<u64> {
+pub(super) fn memory(r: &mut Reader, node: &Node, place: &str) -> Option<u64> {
     let bytes = bytes(r, node, place).filter(|bytes| *bytes > 0)?;
     if bytes >= MIN_MEMORY {
         return Some(bytes);
@@ -105,7 +126,7 @@ fn memory(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<u64> {
 }
 
 /// 0 means no limit, as in Compose.
-fn cpus(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<u64> {
+pub(super) fn cpus(r: &mut Reader, node: &Node, place: &str) -> Option<u64> {
     let Some(milli) = scaled(r.text(node, place)?, 1000) else {
         r.value(node, format!("{place} is {}", shown(node)), "write a number of CPUs, for example 0.5 or 2");
         return None;

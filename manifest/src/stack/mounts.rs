@@ -31,7 +31,7 @@ const VOLUME: Keys = Keys {
 };
 const TMPFS: Keys = Keys { known: &["size", "mode"], absent: &[] };
 
-pub(super) fn read(r: &mut Reader<'_>, fields: Fields<'_>, place: &str, scope: &Scope<'_>) -> Vec<Mount> {
+pub(super) fn read(r: &mut Reader, fields: Fields<'_>, place: &str, scope: &Scope<'_>) -> Vec<Mount> {
     let mut mounts: Vec<Mount> = Vec::new();
     if let Some(node) = fields.get("volumes") {
         let place = format!("volumes of {place}");
@@ -61,7 +61,7 @@ pub(super) fn read(r: &mut Reader<'_>, fields: Fields<'_>, place: &str, scope: &
     mounts
 }
 
-fn push(r: &mut Reader<'_>, node: &Node, place: &str, mount: Option<Mount>, mounts: &mut Vec<Mount>) {
+fn push(r: &mut Reader, node: &Node, place: &str, mount: Option<Mount>, mounts: &mut Vec<Mount>) {
     let Some(mount) = mount else { return };
     if mounts.len() >= MAX_MOUNTS {
         r.problem(
@@ -81,7 +81,7 @@ fn push(r: &mut Reader<'_>, node: &Node, place: &str, mount: Option<Mount>, moun
 }
 
 /// `[SOURCE:]TARGET[:MODE]`.
-fn short(r: &mut Reader<'_>, node: &Node, place: &str, scope: &Scope<'_>) -> Option<Mount> {
+fn short(r: &mut Reader, node: &Node, place: &str, scope: &Scope<'_>) -> Option<Mount> {
     let text = r.text(node, place)?;
     let parts: Vec<&str> = text.split(':').collect();
     let (source, target, mode) = match parts.as_slice() {
@@ -107,7 +107,7 @@ fn is_path(source: &str) -> bool {
     source.starts_with(['.', '/', '~', '\\'])
 }
 
-fn modes(r: &mut Reader<'_>, node: &Node, place: &str, mode: &str) -> Option<bool> {
+fn modes(r: &mut Reader, node: &Node, place: &str, mode: &str) -> Option<bool> {
     let mut read_only = false;
     for word in mode.split(',').filter(|word| !word.is_empty()) {
         match word {
@@ -122,7 +122,7 @@ fn modes(r: &mut Reader<'_>, node: &Node, place: &str, mode: &str) -> Option<boo
     Some(read_only)
 }
 
-fn target_path(r: &mut Reader<'_>, node: &Node, place: &str, target: &str) -> Option<String> {
+fn target_path(r: &mut Reader, node: &Node, place: &str, target: &str) -> Option<String> {
     let good = target.starts_with('/')
         && target.len() <= 1024
         && !target.chars().any(char::is_control)
@@ -140,8 +140,8 @@ fn target_path(r: &mut Reader<'_>, node: &Node, place: &str, target: &str) -> Op
 }
 
 /// A folder or file beside the stack file.
-fn folder(r: &mut Reader<'_>, node: &Node, place: &str, source: &str) -> Option<MountSource> {
-    match path::inside(source) {
+fn folder(r: &mut Reader, node: &Node, place: &str, source: &str) -> Option<MountSource> {
+    match path::below(r.base(node.pos), source) {
         Ok(path) => Some(MountSource::Folder(path)),
         Err(_) if source.ends_with("docker.sock") => {
             let message = format!("{place} mounts the engine's socket ({})", shown(node));
@@ -165,7 +165,7 @@ fn folder(r: &mut Reader<'_>, node: &Node, place: &str, source: &str) -> Option<
     }
 }
 
-fn named(r: &mut Reader<'_>, node: &Node, place: &str, name: &str, scope: &Scope<'_>) -> Option<MountSource> {
+fn named(r: &mut Reader, node: &Node, place: &str, name: &str, scope: &Scope<'_>) -> Option<MountSource> {
     if scope.volumes.contains(name) {
         return Some(MountSource::Volume(name.to_owned()));
     }
@@ -183,7 +183,7 @@ fn named(r: &mut Reader<'_>, node: &Node, place: &str, name: &str, scope: &Scope
     None
 }
 
-fn long(r: &mut Reader<'_>, node: &Node, place: &str, scope: &Scope<'_>) -> Option<Mount> {
+fn long(r: &mut Reader, node: &Node, place: &str, scope: &Scope<'_>) -> Option<Mount> {
     let fields = r.fields(node, place, &LONG)?;
     for (key, keys) in [("bind", &BIND), ("volume", &VOLUME), ("tmpfs", &TMPFS)] {
         if let Some(node) = fields.get(key) {
@@ -202,7 +202,7 @@ fn long(r: &mut Reader<'_>, node: &Node, place: &str, scope: &Scope<'_>) -> Opti
     Some(Mount { source: source?, target: target?, read_only: read_only? })
 }
 
-fn long_source(r: &mut Reader<'_>, fields: Fields<'_>, place: &str, scope: &Scope<'_>) -> Option<MountSource> {
+fn long_source(r: &mut Reader, fields: Fields<'_>, place: &str, scope: &Scope<'_>) -> Option<MountSource> {
     let Some(kind) = fields.get("type") else {
         r.missing(fields.pos, "type", place, "use volume, bind or tmpfs");
         return None;
@@ -240,7 +240,7 @@ fn long_source(r: &mut Reader<'_>, fields: Fields<'_>, place: &str, scope: &Scop
     }
 }
 
-fn tmpfs(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<Mount> {
+fn tmpfs(r: &mut Reader, node: &Node, place: &str) -> Option<Mount> {
     let text = r.text(node, place)?;
     let (target, options) = text.split_once(':').map_or((text, ""), |(target, options)| (target, options));
     if !options.is_empty() {

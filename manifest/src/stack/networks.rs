@@ -3,11 +3,15 @@
 use std::collections::BTreeSet;
 
 use super::Scope;
+use super::rights::is_host;
 use super::volumes::refuse_external;
 use crate::distance::nearest;
 use crate::problem::{Code, Pos};
 use crate::reader::{Fields, Keys, Reader, cut, shown};
 use crate::yaml::{Node, Value};
+
+/// Most further names of a service.
+const MAX_ALIASES: usize = 50;
 
 const TOP: Keys = Keys {
     known: &[
@@ -26,9 +30,8 @@ const TOP: Keys = Keys {
 };
 
 const SERVICE: Keys = Keys {
-    known: &["priority", "gw_priority", "interface_name"],
+    known: &["aliases", "priority", "gw_priority", "interface_name"],
     absent: &[
-        ("aliases", "other services reach it by its service name"),
         ("ipv4_address", "use the service's name instead of a fixed address"),
         ("ipv6_address", "use the service's name instead of a fixed address"),
         ("link_local_ips", "use the service's name"),
@@ -38,7 +41,7 @@ const SERVICE: Keys = Keys {
 };
 
 /// The declared names, `default` among them.
-pub(super) fn read(r: &mut Reader<'_>, node: &Node) -> BTreeSet<String> {
+pub(super) fn read(r: &mut Reader, node: &Node) -> BTreeSet<String> {
     let entries = r.entries(node, "networks").unwrap_or_default();
     for entry in entries {
         let place = format!("network {}", cut(&entry.key));
@@ -57,7 +60,7 @@ pub(super) fn read(r: &mut Reader<'_>, node: &Node) -> BTreeSet<String> {
     entries.iter().map(|entry| entry.key.clone()).collect()
 }
 
-fn check_top(r: &mut Reader<'_>, fields: Fields<'_>, place: &str) {
+fn check_top(r: &mut Reader, fields: Fields<'_>, place: &str) {
     refuse_external(r, fields, place, "a network that others use too");
     if let Some(node) = fields
         .get("driver")
@@ -72,9 +75,10 @@ fn check_top(r: &mut Reader<'_>, fields: Fields<'_>, place: &str) {
     }
 }
 
-/// Tells undeclared networks of a service, and settings that would be lost.
-pub(super) fn check(r: &mut Reader<'_>, fields: Fields<'_>, place: &str, scope: &Scope<'_>) {
-    let Some(node) = fields.get("networks") else { return };
+/// The further names of a service. Tells undeclared networks, and settings that would be lost.
+pub(super) fn aliases(r: &mut Reader, fields: Fields<'_>, place: &str, scope: &Scope<'_>) -> Vec<String> {
+    let mut names = Vec::new();
+    let Some(node) = fields.get("networks") else { return names };
     let place = format!("networks of {place}");
     match &node.value {
         Value::List(items) => {
@@ -87,16 +91,34 @@ pub(super) fn check(r: &mut Reader<'_>, fields: Fields<'_>, place: &str, scope: 
         _ => {
             for entry in r.entries(node, &place).unwrap_or_default() {
                 declared(r, entry.pos, &entry.key, &format!("{:?}", cut(&entry.key)), &place, scope);
-                if !entry.value.is_null() {
-                    r.fields(&entry.value, &place, &SERVICE);
+                if !entry.value.is_null()
+                    && let Some(fields) = r.fields(&entry.value, &place, &SERVICE)
+                    && let Some(node) = fields.get("aliases")
+                {
+                    alias_list(r, node, &format!("aliases in {place}"), &mut names);
                 }
             }
+        }
+    }
+    names
+}
+
+fn alias_list(r: &mut Reader, node: &Node, place: &str, names: &mut Vec<String>) {
+    for item in r.list(node, place).unwrap_or_default() {
+        let Some(name) = r.text(item, place) else { continue };
+        if !is_host(name) {
+            r.problem(Code::StackName, item.pos, format!("{place} has {}", shown(item)), "write the name of a host");
+        } else if names.len() >= MAX_ALIASES {
+            r.problem(Code::StackRange, item.pos, format!("{place} are more than {MAX_ALIASES}"), "write fewer");
+            return;
+        } else if !names.iter().any(|other| other == name) {
+            names.push(name.to_owned());
         }
     }
 }
 
 /// `shown`: the name as it stands in the file, which may be a variable's.
-fn declared(r: &mut Reader<'_>, pos: Pos, name: &str, shown: &str, place: &str, scope: &Scope<'_>) {
+fn declared(r: &mut Reader, pos: Pos, name: &str, shown: &str, place: &str, scope: &Scope<'_>) {
     if name == "default" || scope.networks.contains(name) {
         return;
     }

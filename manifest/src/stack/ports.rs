@@ -22,7 +22,7 @@ struct Mapping {
 }
 
 /// The published container ports; what host side was asked for is told once.
-pub(super) fn published(r: &mut Reader<'_>, node: &Node, place: &str) -> Vec<u16> {
+pub(super) fn published(r: &mut Reader, node: &Node, place: &str) -> Vec<u16> {
     let place = format!("ports of {place}");
     let mut ports = Vec::new();
     let mut host = false;
@@ -48,7 +48,7 @@ pub(super) fn published(r: &mut Reader<'_>, node: &Node, place: &str) -> Vec<u16
 }
 
 /// Ports that only the stack reaches.
-pub(super) fn exposed(r: &mut Reader<'_>, node: &Node, place: &str) -> Vec<u16> {
+pub(super) fn exposed(r: &mut Reader, node: &Node, place: &str) -> Vec<u16> {
     let place = format!("expose of {place}");
     let mut ports = Vec::new();
     for item in r.list(node, &place).unwrap_or_default() {
@@ -70,19 +70,19 @@ fn add(ports: &mut Vec<u16>, range: RangeInclusive<u16>) {
     }
 }
 
-fn limited(r: &mut Reader<'_>, node: &Node, place: &str, ports: Vec<u16>) -> Vec<u16> {
+fn limited(r: &mut Reader, node: &Node, place: &str, ports: Vec<u16>) -> Vec<u16> {
     if ports.len() > MAX_PORTS {
         r.problem(Code::StackRange, node.pos, format!("{place} are more than {MAX_PORTS}"), "name those that are used");
     }
     ports
 }
 
-fn wrong(r: &mut Reader<'_>, node: &Node, place: &str) {
+fn wrong(r: &mut Reader, node: &Node, place: &str) {
     let hint = "write \"CONTAINER\", \"HOST:CONTAINER\" or \"ADDRESS:HOST:CONTAINER\", each from 1 to 65535 or a range such as 3000-3005";
     r.problem(Code::StackPort, node.pos, format!("{place} has {}", shown(node)), hint);
 }
 
-fn mapping(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<Mapping> {
+fn mapping(r: &mut Reader, node: &Node, place: &str) -> Option<Mapping> {
     if let Value::Map(_) = &node.value {
         return long(r, node, place);
     }
@@ -118,7 +118,7 @@ fn short(text: &str) -> Option<Mapping> {
     Some(Mapping { container, host: true, udp })
 }
 
-fn long(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<Mapping> {
+fn long(r: &mut Reader, node: &Node, place: &str) -> Option<Mapping> {
     let fields = r.fields(node, place, &LONG)?;
     let Some(target) = fields.get("target") else {
         r.missing(node.pos, "target", place, "write the container's port");

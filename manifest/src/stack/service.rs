@@ -2,17 +2,20 @@
 
 use std::time::Duration;
 
-use domain::stack::Service;
+use domain::stack::{Condition, Service};
 
 use super::dependencies::Waits;
-use super::{Scope, build, commands, environment, health, keys, limits, mounts, networks, ports, store};
+use super::{
+    Scope, build, commands, environment, given, health, keys, limits, links, mounts, muster, networks, ports, rights,
+    store,
+};
 use crate::image_ref::{self, ImageRefError};
 use crate::problem::Code;
 use crate::reader::{Fields, Reader, shown};
 use crate::yaml::Node;
 
 pub(super) fn read(
-    r: &mut Reader<'_>,
+    r: &mut Reader,
     node: &Node,
     place: &str,
     name: &str,
@@ -21,15 +24,34 @@ pub(super) fn read(
 ) -> Option<Service> {
     let fields = r.fields(node, place, &keys::SERVICE)?;
     keys::check(r, fields, place);
-    networks::check(r, fields, place, scope);
     let image = fields.get("image").and_then(|node| image(r, node, place));
-    let build = fields.get("build").and_then(|node| build::read(r, node, place, scope));
+    let build = fields.get("build").and_then(|node| build::read(r, node, place));
     if fields.get("image").is_none() && fields.get("build").is_none() {
         r.missing(fields.pos, "image", place, "write image: NAME:TAG, or build: FOLDER");
     }
     let limits = limits::read(r, fields, place);
+    let store = store::read(r, fields, place, image.as_deref());
+    let muster = muster::of_service(r, fields, place);
+    let mounts = mounts::read(r, fields, place, scope);
+    let mut depends_on =
+        fields.get("depends_on").map(|node| waits.read(r, node, name, place, scope)).unwrap_or_default();
+    for other in links::read(r, fields, place, scope, waits, name) {
+        depends_on.entry(other).or_insert(Condition::Started);
+    }
     Some(Service {
-        store: store::read(r, fields, place, image.as_deref()),
+        store,
+        // A service's own word first, then the stack's for its stores.
+        seed: muster.seed.unwrap_or_else(|| scope.seed.clone().filter(|_| store.is_some())),
+        egress: muster.egress,
+        aliases: networks::aliases(r, fields, place, scope),
+        files: given::read(r, fields, place, &mounts, scope),
+        cap_add: rights::cap_add(r, fields, place),
+        cap_drop: rights::cap_drop(r, fields, place),
+        ulimits: rights::ulimits(r, fields, place),
+        extra_hosts: rights::extra_hosts(r, fields, place),
+        group_add: rights::group_add(r, fields, place),
+        no_new_privileges: rights::no_new_privileges(r, fields, place),
+        pids_limit: limits.pids,
         image,
         build,
         command: fields.get("command").and_then(|node| commands::read(r, node, &format!("command of {place}"))),
@@ -39,8 +61,8 @@ pub(super) fn read(
         environment: environment::read(r, fields, place, scope),
         ports: fields.get("ports").map(|node| ports::published(r, node, place)).unwrap_or_default(),
         expose: fields.get("expose").map(|node| ports::exposed(r, node, place)).unwrap_or_default(),
-        mounts: mounts::read(r, fields, place, scope),
-        depends_on: fields.get("depends_on").map(|node| waits.read(r, node, name, place, scope)).unwrap_or_default(),
+        mounts,
+        depends_on,
         healthcheck: fields.get("healthcheck").and_then(|node| health::read(r, node, place)),
         working_dir: fields.get("working_dir").and_then(|node| absolute(r, node, &format!("working_dir of {place}"))),
         user: fields.get("user").and_then(|node| user(r, node, place)),
@@ -55,7 +77,7 @@ pub(super) fn read(
     })
 }
 
-fn image(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<String> {
+fn image(r: &mut Reader, node: &Node, place: &str) -> Option<String> {
     match image_ref::parse(r.text(node, &format!("image of {place}"))?) {
         Ok(image) => Some(image.to_string()),
         Err(error) => {
@@ -75,7 +97,7 @@ fn image(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<String> {
 }
 
 /// An absolute path in the container.
-pub(super) fn absolute(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<String> {
+pub(super) fn absolute(r: &mut Reader, node: &Node, place: &str) -> Option<String> {
     let text = r.text(node, place)?;
     let good = text.starts_with('/')
         && text.len() <= 1024
@@ -88,7 +110,7 @@ pub(super) fn absolute(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<S
     None
 }
 
-fn user(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<String> {
+fn user(r: &mut Reader, node: &Node, place: &str) -> Option<String> {
     let text = r.text(node, &format!("user of {place}"))?;
     let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
     let part = |part: &str| (1..=64).contains(&part.len()) && part.bytes().all(inner) && !part.starts_with('-');
@@ -100,7 +122,7 @@ fn user(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<String> {
     None
 }
 
-fn restart(r: &mut Reader<'_>, node: &Node, place: &str) -> bool {
+fn restart(r: &mut Reader, node: &Node, place: &str) -> bool {
     let Some(text) = r.text(node, &format!("restart of {place}")) else { return false };
     match text {
         "no" | "false" => false,
@@ -126,7 +148,7 @@ fn restart(r: &mut Reader<'_>, node: &Node, place: &str) -> bool {
     }
 }
 
-fn stop_signal(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<String> {
+fn stop_signal(r: &mut Reader, node: &Node, place: &str) -> Option<String> {
     const NAMES: [&str; 12] =
         ["HUP", "INT", "QUIT", "ABRT", "KILL", "USR1", "USR2", "ALRM", "TERM", "STOP", "WINCH", "PWR"];
     let text = r.text(node, &format!("stop_signal of {place}"))?;
@@ -140,17 +162,17 @@ fn stop_signal(r: &mut Reader<'_>, node: &Node, place: &str) -> Option<String> {
     None
 }
 
-fn stop_grace_period(r: &mut Reader<'_>, fields: Fields<'_>, place: &str) -> Option<Duration> {
+fn stop_grace_period(r: &mut Reader, fields: Fields<'_>, place: &str) -> Option<Duration> {
     let node = fields.get("stop_grace_period")?;
     r.duration(node, &format!("stop_grace_period of {place}"), Duration::ZERO, Duration::from_secs(3600))
 }
 
-fn flag(r: &mut Reader<'_>, fields: Fields<'_>, key: &str, place: &str) -> bool {
+fn flag(r: &mut Reader, fields: Fields<'_>, key: &str, place: &str) -> bool {
     fields.get(key).and_then(|node| r.boolean(node, &format!("{key} of {place}"))).unwrap_or(false)
 }
 
 /// Tells that a path leaves the stack file's folder.
-pub(super) fn outside(r: &mut Reader<'_>, node: &Node, what: &str, why: &str) {
+pub(super) fn outside(r: &mut Reader, node: &Node, what: &str, why: &str) {
     let hint = "only what lies in the folder of the stack file can be used";
     r.problem(Code::StackOutsideFolder, node.pos, format!("{what} is {}: {why}", shown(node)), hint);
 }

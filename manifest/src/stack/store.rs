@@ -2,16 +2,16 @@
 
 use domain::stack::StoreKind;
 
-use super::keys;
+use super::muster;
 use crate::image_ref;
 use crate::reader::{Fields, Reader, shown};
 
 /// `x-muster: { kind: … }`, or else by the image's name.
-pub(super) fn read(r: &mut Reader<'_>, fields: Fields<'_>, place: &str, image: Option<&str>) -> Option<StoreKind> {
+pub(super) fn read(r: &mut Reader, fields: Fields<'_>, place: &str, image: Option<&str>) -> Option<StoreKind> {
     let by_image = || image.and_then(|image| image_ref::parse(image).ok()).and_then(|image| by_name(image.base_name()));
     let Some(node) = fields.get("x-muster") else { return by_image() };
     let place = format!("x-muster of {place}");
-    let muster = r.fields(node, &place, &keys::MUSTER_SERVICE)?;
+    let muster = r.fields(node, &place, &muster::SERVICE)?;
     let Some(node) = muster.get("kind") else { return by_image() };
     match r.text(node, &format!("kind in {place}"))? {
         "none" => None,

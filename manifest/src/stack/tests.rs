@@ -4,6 +4,10 @@ use domain::health::Probe;
 use domain::stack::{Condition, MountSource, StoreKind};
 
 use super::*;
+use crate::yaml;
+
+mod files;
+mod settings;
 
 fn read_with(text: &str, variables: &[(&str, &str)], files: &[(&str, &str)]) -> Result<Reading, Vec<Problem>> {
     let map = |pairs: &[(&str, &str)]| {
@@ -190,9 +194,22 @@ fn cases() -> Vec<(String, Code, &'static str)> {
         ("services: { 'a b': { image: a } }\n".to_owned(), Code::StackName, "name of a service"),
         ("services: { web: { command: a } }\n".to_owned(), Code::StackMissingKey, "\"image\" is missing"),
         top("volumse: {}\n", Code::StackUnknownKey, "did you mean \"volumes\""),
-        top("include: [x.yaml]\n", Code::StackUnsupported, "\"include\""),
-        top("secrets: { s: { file: x } }\n", Code::StackUnsupported, "\"secrets\""),
-        top("x-muster: { seed: staging }\n", Code::StackUnsupported, "stores begin empty"),
+        top("include: [x.yaml]\n", Code::StackFile, "\"x.yaml\" does not exist"),
+        top("include: ['https://git.example/x.git']\n", Code::StackUnsupported, "from elsewhere"),
+        top("include: [../x.yaml]\n", Code::StackOutsideFolder, "leaves the folder"),
+        top("models: { m: }\n", Code::StackUnsupported, "\"models\""),
+        top("secrets: { s: { external: true } }\n", Code::StackRefused, "external"),
+        top("secrets: { s: }\n", Code::StackMissingKey, "file: PATH"),
+        top("secrets: { s: { content: x } }\n", Code::StackUnsupported, "into a file"),
+        top("configs: { c: { file: x, content: y } }\n", Code::StackConflict, "two sources"),
+        top("configs: { 'c/d': { content: y } }\n", Code::StackName, "name of a config"),
+        top("x-muster: { seed: Staging }\n", Code::StackValue, "NAME@VERSION"),
+        top("x-muster: { durability: none }\n", Code::StackValue, "throwaway"),
+        top("x-muster: { credentials: mine }\n", Code::StackValue, "keep"),
+        top("x-muster: { idle: { freeze: 1h, stop: 1m } }\n", Code::StackConflict, "sooner than freeze"),
+        top("x-muster: { ttl: 0 }\n", Code::StackRange, "from 1s"),
+        top("x-muster: { quota: { cpus: 2 } }\n", Code::StackUnknownKey, "did you mean \"cpu\""),
+        top("x-muster: { quota: { disk: big } }\n", Code::StackValue, "512m"),
         top("x-muster: { sede: staging }\n", Code::StackUnknownKey, "did you mean \"seed\""),
         top("volumes: { d: { external: true } }\n", Code::StackRefused, "external"),
         top("volumes: { d: { driver: nfs } }\n", Code::StackRefused, "driver of volume d"),
@@ -206,7 +223,23 @@ fn cases() -> Vec<(String, Code, &'static str)> {
         with("network_mode: host", Code::StackRefused, "networks of its own"),
         with("pid: host", Code::StackRefused, "\"pid\""),
         with("ipc: host", Code::StackRefused, "\"ipc\""),
-        with("cap_add: [NET_ADMIN]", Code::StackRefused, "\"cap_add\""),
+        with("cap_add: [NET_ADMIN]", Code::StackRefused, "power over the host"),
+        with("cap_drop: ['a b']", Code::StackValue, "name of a capability"),
+        with("security_opt: [seccomp:unconfined]", Code::StackRefused, "weaken the isolation"),
+        with("ulimits: { nofiles: 1 }", Code::StackUnknownKey, "did you mean \"nofile\""),
+        with("ulimits: { nofile: { soft: 2, hard: 1 } }", Code::StackConflict, "above hard"),
+        with("ulimits: { nofile: many }", Code::StackValue, "whole number"),
+        with("pids_limit: x", Code::StackType, "whole number"),
+        with("extra_hosts: ['h:host-gateway']", Code::StackRefused, "does not reach its host"),
+        with("extra_hosts: ['h:there']", Code::StackValue, "IP address"),
+        with("group_add: ['a b']", Code::StackValue, "names or numbers"),
+        with("links: [dbb]", Code::StackDependencyUnknown, "no service"),
+        with("profiles: ['a b']", Code::StackName, "profiles of service web"),
+        with("configs: [c]", Code::StackReference, "not declared"),
+        with("extends: { file: b.yaml, service: b }", Code::StackFile, "does not exist"),
+        with("extends: { service: wbe }", Code::StackReference, "did you mean \"web\""),
+        with("extends: web", Code::StackDependencyCycle, "extend each other"),
+        with("x-muster: { seed: a@ }", Code::StackValue, "NAME@VERSION"),
         with("devices: [/dev/kvm]", Code::StackRefused, "\"devices\""),
         with("volumes: ['/var/run/docker.sock:/var/run/docker.sock']", Code::StackRefused, "engine's socket"),
         with("volumes: ['/etc:/etc']", Code::StackRefused, "of the host"),
@@ -225,8 +258,7 @@ fn cases() -> Vec<(String, Code, &'static str)> {
         with("volumes: ['data:/x:rshared']", Code::StackUnsupported, "rshared"),
         with("volumes: ['data:/x', './y:/x/']", Code::StackConflict, "twice"),
         with("volumes: ['a:b:c:d']", Code::StackValue, "SOURCE"),
-        with("secrets: [s]", Code::StackUnsupported, "\"secrets\" in service web"),
-        with("extends: { service: b }", Code::StackUnsupported, "anchor"),
+        with("secrets: [s]", Code::StackReference, "secrets of service web names \"s\""),
         with("deploy: { replicas: 3 }", Code::StackUnsupported, "replicas"),
         with("build: https://git.example/x.git", Code::StackUnsupported, "from a URL"),
         with("build: ../x", Code::StackOutsideFolder, "leaves the folder"),
@@ -250,7 +282,8 @@ fn cases() -> Vec<(String, Code, &'static str)> {
         with("depends_on: [web]", Code::StackDependencyCycle, "waits for itself"),
         with("depends_on: { web: { condition: ready } }", Code::StackValue, "service_healthy"),
         with("networks: [backnet]", Code::StackReference, "backnet"),
-        with("networks: { default: { aliases: [x] } }", Code::StackUnsupported, "aliases"),
+        with("networks: { default: { aliases: ['x y'] } }", Code::StackName, "aliases"),
+        with("networks: { default: { ipv4_address: 10.0.0.1 } }", Code::StackUnsupported, "ipv4_address"),
         with("healthcheck: { interval: 1s }", Code::StackMissingKey, "\"test\""),
         with("healthcheck: { test: [ls] }", Code::StackValue, "CMD-SHELL"),
         with("healthcheck: { test: [CMD, ls], interval: 5 }", Code::StackDuration, "with its unit"),
@@ -324,7 +357,7 @@ fn no_message_holds_the_value_of_a_variable() {
 #[test]
 fn every_key_is_in_the_reference() {
     let reference = include_str!("../../../docs/stack-file.md");
-    for keys in [&KEYS, &keys::SERVICE, &keys::MUSTER_SERVICE] {
+    for keys in [&KEYS, &keys::SERVICE, &muster::SERVICE, &muster::TOP, &muster::IDLE, &muster::QUOTA] {
         assert_eq!(keys.undocumented(reference), Vec::<&str>::new());
     }
 }

@@ -9,7 +9,7 @@ use crate::yaml::Node;
 const KEYS: Keys = Keys { known: &["driver", "driver_opts", "external", "name", "labels"], absent: &[] };
 
 /// The names; also of volumes with a problem, so that it is told once.
-pub(super) fn read(r: &mut Reader<'_>, node: &Node) -> BTreeSet<String> {
+pub(super) fn read(r: &mut Reader, node: &Node) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for entry in r.entries(node, "volumes").unwrap_or_default() {
         if !is_name(&entry.key) {
@@ -29,7 +29,7 @@ fn is_name(name: &str) -> bool {
     (1..=200).contains(&name.len()) && name.bytes().all(inner) && name.as_bytes()[0].is_ascii_alphanumeric()
 }
 
-fn check(r: &mut Reader<'_>, node: &Node, place: &str) {
+fn check(r: &mut Reader, node: &Node, place: &str) {
     let Some(fields) = r.fields(node, place, &KEYS) else { return };
     refuse_external(r, fields, place, "a volume that others use too");
     if let Some(node) =
@@ -56,7 +56,7 @@ fn check(r: &mut Reader<'_>, node: &Node, place: &str) {
 }
 
 /// `external: true`, and the old form with a map.
-pub(super) fn refuse_external(r: &mut Reader<'_>, fields: crate::reader::Fields<'_>, place: &str, what: &str) {
+pub(super) fn refuse_external(r: &mut Reader, fields: crate::reader::Fields<'_>, place: &str, what: &str) {
     let external = fields
         .get("external")
         .filter(|node| !matches!(&node.value, crate::yaml::Value::Scalar(s) if s.text == "false"));

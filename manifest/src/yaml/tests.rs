@@ -19,9 +19,9 @@ fn text(node: &Node) -> &str {
 fn values_know_their_place() {
     let tree = parse("f", &MANIFEST, "a:\n  bé: [1, 'x']\n").unwrap();
     let list = get(get(&tree, "a"), "bé");
-    assert_eq!(list.pos, Pos { line: 2, column: 7 });
+    assert_eq!(list.pos, Pos { file: 0, line: 2, column: 7 });
     let Value::List(items) = &list.value else { panic!("not a list") };
-    assert_eq!(items[1].pos, Pos { line: 2, column: 11 });
+    assert_eq!(items[1].pos, Pos { file: 0, line: 2, column: 11 });
 }
 
 #[test]

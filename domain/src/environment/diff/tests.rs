@@ -4,26 +4,8 @@ use crate::stack::StoreKind;
 fn service(depends_on: &[(&str, Condition)]) -> Service {
     Service {
         image: Some("image".to_owned()),
-        build: None,
-        command: None,
-        entrypoint: None,
-        environment: BTreeMap::new(),
-        ports: Vec::new(),
-        expose: Vec::new(),
-        mounts: Vec::new(),
         depends_on: depends_on.iter().map(|(name, condition)| ((*name).to_owned(), *condition)).collect(),
-        healthcheck: None,
-        working_dir: None,
-        user: None,
-        store: None,
-        restart: false,
-        stop_signal: None,
-        stop_grace_period: None,
-        memory: None,
-        milli_cpus: None,
-        init: false,
-        read_only: false,
-        shm_bytes: None,
+        ..Service::default()
     }
 }
 
@@ -34,7 +16,7 @@ fn stack() -> Stack {
     let migrate = service(&[("postgres", Condition::Healthy)]);
     let web = service(&[("migrate", Condition::Completed), ("postgres", Condition::Healthy)]);
     let services = [("postgres", postgres), ("migrate", migrate), ("web", web)];
-    Stack { services: services.into_iter().map(|(name, one)| (name.to_owned(), one)).collect(), volumes: Vec::new() }
+    Stack { services: services.into_iter().map(|(name, one)| (name.to_owned(), one)).collect(), ..Stack::default() }
 }
 
 fn known(seen: &[(&str, Seen)]) -> BTreeMap<String, Known> {
@@ -109,7 +91,7 @@ fn a_database_that_was_ready_is_restarted_after_its_pause() {
 
 #[test]
 fn a_service_without_restart_stays_ended_and_status_0_is_done() {
-    let stack = Stack { services: [("once".to_owned(), service(&[]))].into(), volumes: Vec::new() };
+    let stack = Stack { services: [("once".to_owned(), service(&[]))].into(), ..Stack::default() };
     let one = |seen| diff(&stack, &known(&[("once", seen)]));
     assert_eq!(one(ended(0, true)).services["once"].state, ServiceState::Done);
     assert!(one(ended(0, true)).ready);
