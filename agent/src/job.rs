@@ -85,6 +85,8 @@ impl Error {
 /// Runs the job of the directory; the exit code says only whether the job itself worked.
 #[must_use]
 pub fn main(directory: &Path) -> ExitCode {
+    // Jobs are workloads: they do not inherit the agent's right of way.
+    let _ = rustix::process::setpriority_process(None, 0);
     match supervise::run(directory) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -44,6 +44,7 @@ fn main() -> ExitCode {
         }
         Command::Relay(arguments) => {
             begin_log(false);
+            right_of_way();
             match agent::relay::main(arguments) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(why) => fail(&why),
@@ -69,7 +70,19 @@ fn fail(why: &dyn std::fmt::Display) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// What waits for an agent or a relay is a health gate, a switch or a person; the little that they compute must not stand
+/// in line behind a busy workload. Without the right to it everything works, only later.
+const NICE: i32 = -10;
+
+/// For this thread and all that it starts.
+fn right_of_way() {
+    if let Err(why) = rustix::process::setpriority_process(None, NICE) {
+        tracing::debug!(%why, "runs without right of way");
+    }
+}
+
 fn run(config: &std::path::Path) -> ExitCode {
+    right_of_way();
     transport::install_provider();
     let config = match agent::config::Config::read(config, |name| std::env::var(name).ok()) {
         Ok(config) => config,

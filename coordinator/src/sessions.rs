@@ -45,6 +45,7 @@ struct Open {
     heard_at: Timestamp,
     synced: bool,
     wake: Arc<Notify>,
+    steps: Arc<Notify>,
     end: CancellationToken,
     logs: tokio::sync::mpsc::Sender<proto::v1::LogsOrder>,
 }
@@ -64,6 +65,8 @@ pub struct Entry {
     number: u64,
     /// Something that this host should have was changed.
     pub wake: Arc<Notify>,
+    /// Step orders that stand for this host were changed.
+    pub steps: Arc<Notify>,
     /// A newer session took over, or the coordinator stops.
     pub end: CancellationToken,
 }
@@ -89,17 +92,24 @@ impl Sessions {
 
     /// Opens a session; an older one of the host ends.
     pub fn open(self: &Arc<Self>, host: HostId, logs: tokio::sync::mpsc::Sender<proto::v1::LogsOrder>) -> Entry {
-        let (wake, end) = (Arc::new(Notify::new()), CancellationToken::new());
+        let (wake, steps, end) = (Arc::new(Notify::new()), Arc::new(Notify::new()), CancellationToken::new());
         let mut state = self.lock();
         state.next += 1;
         let number = state.next;
-        let open =
-            Open { number, heard_at: self.clock.now(), synced: false, wake: Arc::clone(&wake), end: end.clone(), logs };
+        let open = Open {
+            number,
+            heard_at: self.clock.now(),
+            synced: false,
+            wake: Arc::clone(&wake),
+            steps: Arc::clone(&steps),
+            end: end.clone(),
+            logs,
+        };
         if let Some(older) = state.open.insert(host, open) {
             older.end.cancel();
         }
         drop(state);
-        Entry { sessions: Arc::clone(self), host, number, wake, end }
+        Entry { sessions: Arc::clone(self), host, number, wake, steps, end }
     }
 
     /// How many are open.
@@ -116,14 +126,14 @@ impl Sessions {
             .collect();
         let mut state = self.lock();
         let woken: Vec<Arc<Notify>> =
-            new.keys().filter_map(|(host, _)| state.open.get(host).map(|open| Arc::clone(&open.wake))).collect();
+            new.keys().filter_map(|(host, _)| state.open.get(host).map(|open| Arc::clone(&open.steps))).collect();
         if new.is_empty() {
             state.orders.remove(&rollout);
         } else {
             state.orders.insert(rollout, new);
         }
         drop(state);
-        woken.iter().for_each(|wake| wake.notify_one());
+        woken.iter().for_each(|steps| steps.notify_one());
     }
 
     /// The step orders that stand for a host.

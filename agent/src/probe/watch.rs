@@ -11,8 +11,11 @@ use tokio::time::Instant;
 
 use super::{Answer, Ask, Kind, once, open};
 
-/// Between two connects to a port that is not open yet.
+/// Between two connects to a port that is not open yet. A refused one costs some 30 µs.
 const CONNECT: Duration = Duration::from_millis(20);
+/// The same in the first [`EARLY`]: most things that start fast are open by then, and nobody should wait for a pause.
+const CONNECT_EARLY: Duration = Duration::from_millis(4);
+const EARLY: Duration = Duration::from_secs(1);
 /// Shortest pause between protocol probes of something not healthy yet.
 const SHORTEST: Duration = Duration::from_millis(50);
 /// Longest pause before the first healthy answer.
@@ -140,6 +143,7 @@ impl Asking {
     async fn until_open(&self) -> Option<()> {
         let address = SocketAddr::new(self.address, self.ask.port());
         let mut told: Option<Instant> = None;
+        let first = Instant::now();
         loop {
             let began = Instant::now();
             let answer = self.prober.connect(address, self.check.timeout).await;
@@ -150,7 +154,8 @@ impl Asking {
                 told = Some(Instant::now());
                 self.sender.send(answer).await.ok()?;
             }
-            tokio::time::sleep_until(began + CONNECT).await;
+            let pause = if first.elapsed() < EARLY { CONNECT_EARLY } else { CONNECT };
+            tokio::time::sleep_until(began + pause).await;
         }
     }
 

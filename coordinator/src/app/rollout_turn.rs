@@ -36,11 +36,15 @@ pub struct Turn {
     pub done: bool,
 }
 
-/// Moves a rollout as far as it can go now. None: there is no such rollout.
+/// Moves a rollout as far as it can go now. None: there is no such rollout. Where news are `expected` nothing is looked
+/// at before: that would be the same work twice, and a host waits for it.
 ///
 /// # Errors
 /// What the store says; nothing was ordered then, and the turn can be taken again.
-pub async fn turn(ctx: &Ctx, id: RolloutId) -> Result<Option<Turn>> {
+pub async fn turn(ctx: &Ctx, id: RolloutId, expected: bool) -> Result<Option<Turn>> {
+    if expected {
+        return move_on(ctx, id).await;
+    }
     let looked = ctx
         .store
         .read(|view| {
@@ -72,6 +76,9 @@ async fn move_on(ctx: &Ctx, id: RolloutId) -> Result<Option<Turn>> {
             Box::pin(async move {
                 let Some(row) = tx.rollout_get(id).await? else { return Ok(None) };
                 let decision = rollout_view::look(ctx, tx, &row).await?;
+                if !changes(&row, &decision) {
+                    return Ok(Some((result(tx, &row, decision, false).await?, Vec::new())));
+                }
                 let points = store(ctx, tx, &row, &decision).await?;
                 let turn = result(tx, &row, decision, true).await?;
                 Ok::<_, crate::error::Error>(Some((turn, points)))

@@ -84,11 +84,13 @@ pub async fn reports<V: View + ?Sized>(ctx: &Ctx, view: &mut V, row: &RolloutRow
         // It waits for its turn, whatever its members do.
         return Ok(Reports { hosts: BTreeMap::new(), target: target_now });
     }
+    let executors = view.host_list_of_rollout(row.plan.rollout).await?;
+    let executors: BTreeMap<_, _> = executors.iter().map(|host| (host.host.id, auth::presence(ctx, host))).collect();
     let mut hosts = BTreeMap::new();
     for member in &row.plan.members {
-        let host = view.host_get(member.executor).await?;
         // A host that was removed does not come back.
-        let presence = host.map_or(Presence::Away { since: row.created_at }, |host| auth::presence(ctx, &host));
+        let away = Presence::Away { since: row.created_at };
+        let presence = executors.get(&member.executor).cloned().unwrap_or(away);
         hosts.insert(member.member, HostView { presence, ..HostView::default() });
     }
     for known in view.member_list(project, target).await? {

@@ -18,6 +18,8 @@ pub type Answers<T> = Pin<Box<dyn Stream<Item = std::result::Result<T, Status>> 
 
 /// Looked at again after so long even when nobody says that something changed: remaining times move by themselves.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Nobody reads faster; without it every client would have everything read again at each commit.
+const AT_MOST_EVERY: Duration = Duration::from_millis(25);
 /// Answers that wait for a slow client.
 const QUEUE: usize = 16;
 
@@ -37,6 +39,7 @@ where
         loop {
             changes.mark_unchanged();
             seq.mark_unchanged();
+            let looked_at = tokio::time::Instant::now();
             match look().await {
                 Err(error) => {
                     let _ = sender.send(Err(status(error))).await;
@@ -64,6 +67,7 @@ where
                 _ = seq.changed() => {}
                 () = tokio::time::sleep(LOOK_AGAIN) => {}
             }
+            tokio::time::sleep_until(looked_at + AT_MOST_EVERY).await;
         }
     });
     Box::pin(ReceiverStream::new(receiver))

@@ -68,8 +68,8 @@ impl Desired {
 }
 
 impl Sent {
-    /// The messages that this session has not sent yet, or has to send again.
-    pub fn missing(&mut self, desired: &Desired, sessions: &Sessions, agent: &Agent, now: Timestamp) -> Vec<Message> {
+    /// The orders of environments and runs that this session has not sent yet.
+    pub fn missing(&mut self, desired: &Desired) -> Vec<Message> {
         let mut messages = Vec::new();
         for (row, owner) in &desired.environments {
             let (id, generation) = (row.environment.id.to_string(), row.environment.generation);
@@ -83,6 +83,12 @@ impl Sent {
                 messages.push(Message::Run(run_order(run)));
             }
         }
+        messages
+    }
+
+    /// The step orders that this session has not sent yet, or has to send again.
+    pub fn steps(&mut self, sessions: &Sessions, agent: &Agent, now: Timestamp) -> Vec<v1::StepOrder> {
+        let mut orders = Vec::new();
         for ordered in sessions.orders_of(agent.id) {
             let confirm = matches!(ordered.order.kind, OrderKind::Confirm);
             let (target, generation) = (ordered.order.target.to_string(), ordered.order.generation);
@@ -92,10 +98,10 @@ impl Sent {
             });
             if !fresh {
                 self.steps.insert(target, (generation, confirm, now));
-                messages.push(Message::Step(v1::StepOrder::from(&*ordered)));
+                orders.push(v1::StepOrder::from(&*ordered));
             }
         }
-        messages
+        orders
     }
 }
 

@@ -171,7 +171,7 @@ impl Session {
         S: Stream<Item = std::result::Result<v1::AgentMessage, Status>> + Send + Unpin,
     {
         let stopping = self.shared.app.stopping.clone();
-        let (wake, end) = (Arc::clone(&self.entry.wake), self.entry.end.clone());
+        let (wake, steps, end) = (Arc::clone(&self.entry.wake), Arc::clone(&self.entry.steps), self.entry.end.clone());
         let mut again = tokio::time::interval(orders::STEP_AGAIN);
         let silence = tokio::time::sleep(UNREACHABLE_AFTER);
         tokio::pin!(silence);
@@ -195,6 +195,7 @@ impl Session {
                     }
                 }
                 () = wake.notified() => self.deliver().await?,
+                () = steps.notified() => self.deliver_steps().await?,
                 _ = again.tick() => self.deliver_again().await?,
             }
         }
@@ -221,12 +222,26 @@ impl Session {
         if !desired.known {
             return Err(Error::new(Code::HOST_NOT_FOUND, "this host was removed"));
         }
-        let now = self.shared.app.now();
-        self.looked_at = now;
-        for message in self.sent.missing(&desired, &self.shared.sessions, &self.agent, now) {
-            let step = matches!(&message, Message::Step(order) if order.kind() != v1::StepOrderKind::Stage);
+        self.looked_at = self.shared.app.now();
+        for message in self.sent.missing(&desired) {
             self.send(message, desired.ledger_seq)?;
-            if step {
+        }
+        self.deliver_steps().await
+    }
+
+    /// Sends the step orders that stand, without a look at the store: they were stored before they stood.
+    async fn deliver_steps(&mut self) -> Result<()> {
+        if !self.synced {
+            return Ok(());
+        }
+        if let Some(why) = self.shared.sessions.stale() {
+            return Err(Error::new(Code::STALE_COORDINATOR, why));
+        }
+        let seq = *self.shared.app.store.seq().borrow();
+        for order in self.sent.steps(&self.shared.sessions, &self.agent, self.shared.app.now()) {
+            let first = order.kind() != v1::StepOrderKind::Stage;
+            self.send(Message::Step(order), seq)?;
+            if first {
                 self.order_sent().await;
             }
         }

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use domain::host::Host;
-use domain::ids::{HostId, PrincipalId};
+use domain::ids::{HostId, PrincipalId, RolloutId};
 use domain::name::Name;
 use domain::release::Digest;
 use domain::time::Timestamp;
@@ -48,6 +48,8 @@ pub trait HostReads: Send {
     async fn host_by_name(&mut self, project: &str, name: &Name) -> Result<Option<HostRow>>;
     /// The project's hosts, by name.
     async fn host_list(&mut self, project: &str) -> Result<Vec<HostRow>>;
+    /// The executors of a rollout that are not removed, by id.
+    async fn host_list_of_rollout(&mut self, rollout: RolloutId) -> Result<Vec<HostRow>>;
     /// The hosts of all projects, by id; for the coordinator's own tasks.
     async fn host_list_all(&mut self) -> Result<Vec<HostRow>>;
 }

@@ -26,29 +26,30 @@ pub async fn turning(ctx: &Ctx) -> Result<Vec<RolloutId>> {
 ///
 /// # Errors
 /// What the store says.
-pub async fn turn(ctx: &Ctx, id: RolloutId) -> Result<Option<Turn>> {
-    rollout_turn::turn(ctx, id).await
+pub async fn turn(ctx: &Ctx, id: RolloutId, expected: bool) -> Result<Option<Turn>> {
+    rollout_turn::turn(ctx, id, expected).await
 }
 
 /// Looks until the coordinator stops.
 pub async fn run(api: Api) {
     let mut known = BTreeSet::new();
+    let mut woken = false;
     loop {
-        let looked = look(&api, &mut known).await.map(|wake_at| {
+        let looked = look(&api, &mut known, woken).await.map(|wake_at| {
             let until = wake_at.map_or(EVERY, |at| at.since(api.app.now()));
             until.clamp(Duration::from_millis(1), EVERY)
         });
         let pause = super::rest("rollouts", looked);
-        tokio::select! {
+        woken = tokio::select! {
             () = api.app.stopping.cancelled() => return,
-            () = api.sessions.rollouts_woken() => {}
-            () = tokio::time::sleep(pause) => {}
-        }
+            () = api.sessions.rollouts_woken() => true,
+            () = tokio::time::sleep(pause) => false,
+        };
     }
 }
 
 /// One look at all rollouts. Answers when to look again at the latest.
-async fn look(api: &Api, known: &mut BTreeSet<RolloutId>) -> Result<Option<Timestamp>> {
+async fn look(api: &Api, known: &mut BTreeSet<RolloutId>, woken: bool) -> Result<Option<Timestamp>> {
     if api.sessions.stale().is_some() {
         return Ok(None);
     }
@@ -59,7 +60,7 @@ async fn look(api: &Api, known: &mut BTreeSet<RolloutId>) -> Result<Option<Times
     while changed {
         changed = false;
         for id in open.clone() {
-            let Some(turn) = turn(&api.app, id).await? else {
+            let Some(turn) = turn(&api.app, id, woken).await? else {
                 open.remove(&id);
                 continue;
             };

@@ -1,7 +1,9 @@
 //! Hosts in memory.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
-use domain::ids::HostId;
+use domain::ids::{HostId, RolloutId};
 use domain::name::Name;
 
 use super::super::error::{Error, Result};
@@ -22,6 +24,12 @@ impl HostReads for MemoryTx {
     async fn host_list(&mut self, project: &str) -> Result<Vec<HostRow>> {
         let rows = self.state.hosts.rows().filter(|row| row.project == project).cloned();
         Ok(in_order(rows, |row| row.host.name.clone()))
+    }
+
+    async fn host_list_of_rollout(&mut self, rollout: RolloutId) -> Result<Vec<HostRow>> {
+        let Some(row) = self.state.rollouts.get(&rollout) else { return Ok(Vec::new()) };
+        let executors: BTreeSet<HostId> = row.plan.members.iter().map(|member| member.executor).collect();
+        Ok(executors.iter().filter_map(|id| self.state.hosts.get(id).cloned()).collect())
     }
 
     async fn host_list_all(&mut self) -> Result<Vec<HostRow>> {

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use domain::host::Host;
-use domain::ids::HostId;
+use domain::ids::{HostId, RolloutId};
 use domain::name::Name;
 
 use super::super::error::Result;
@@ -56,6 +56,11 @@ impl HostReads for SqlTx {
 
     async fn host_list(&mut self, project: &str) -> Result<Vec<HostRow>> {
         self.list("SELECT * FROM hosts WHERE project = $1 ORDER BY name", values![project]).await
+    }
+
+    async fn host_list_of_rollout(&mut self, rollout: RolloutId) -> Result<Vec<HostRow>> {
+        let sql = "SELECT * FROM hosts WHERE id IN (SELECT executor FROM rollout_steps WHERE rollout = $1) ORDER BY id";
+        self.list(sql, values![rollout]).await
     }
 
     async fn host_list_all(&mut self) -> Result<Vec<HostRow>> {

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::ids::RolloutId;
+use domain::ids::{HostId, RolloutId};
 use domain::rollout::plan::{Kind, Plan};
 use domain::rollout::progress::{Deadline, Ordered, Progress, RolloutState, StepState};
 
 use super::super::rollout::RolloutRow;
 use super::super::{Error, PROJECT, Store};
 use super::bed::Bed;
-use super::samples::{at, far, rollout, target, uuid};
+use super::samples::{at, far, host, rollout, target, uuid};
 
 async fn insert(store: &Store, row: RolloutRow) -> Result<(), Error> {
     store.write(|tx| Box::pin(async move { tx.rollout_insert(&row).await })).await
@@ -25,6 +25,12 @@ async fn get(store: &Store, number: u128) -> RolloutRow {
     store.read(|tx| Box::pin(async move { tx.rollout_get(id).await })).await.unwrap().unwrap()
 }
 
+async fn of_rollout(store: &Store, number: u128) -> Vec<HostId> {
+    let id = RolloutId::new(uuid(number));
+    let rows = store.read(|tx| Box::pin(async move { tx.host_list_of_rollout(id).await })).await.unwrap();
+    rows.into_iter().map(|row| row.host.id).collect()
+}
+
 pub(super) async fn everything_of_a_rollout_comes_back(bed: &Bed) {
     let store = bed.open().await;
     let mut row = rollout(1, 1, RolloutState::Queued);
@@ -32,6 +38,16 @@ pub(super) async fn everything_of_a_rollout_comes_back(bed: &Bed) {
     row.plan = Arc::new(Plan { kind: Kind::Revert { of }, ..Plan::clone(&row.plan) });
     insert(&store, row.clone()).await.unwrap();
     assert_eq!(get(&store, 1).await, row);
+
+    let executors = of_rollout(&store, 1).await;
+    assert!(executors.is_empty(), "none is known yet");
+    for number in [51, 50, 7] {
+        store
+            .write(|tx| Box::pin(async move { tx.host_put(&host(number, &format!("web-{number}"))).await }))
+            .await
+            .unwrap();
+    }
+    assert_eq!(of_rollout(&store, 1).await, [HostId::new(uuid(50)), HostId::new(uuid(51))]);
 
     let next = far();
     assert_eq!(put(&store, &row, &next).await.unwrap(), 2);

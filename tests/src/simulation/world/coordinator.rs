@@ -204,7 +204,8 @@ impl World {
         let Ok(open) = now(task::turning(&ctx)) else { return Ok(false) };
         let mut changed = false;
         for id in open {
-            let turn = now(task::turn(&ctx, id));
+            let expected = self.rng.between(0, 1) == 0;
+            let turn = now(task::turn(&ctx, id, expected));
             if turn.as_ref().map_or(true, |turn| turn.as_ref().is_none_or(|turn| turn.changed)) {
                 self.notice_commits()?;
             }
