@@ -18,7 +18,7 @@ pub mod fake;
 pub mod spec;
 pub mod watch;
 
-pub use spec::{ContainerSpec, Labels, MountSpec, NetworkSpec, VolumeSpec};
+pub use spec::{ContainerSpec, Labels, MountSpec, NetworkSpec, Rights, VolumeSpec};
 
 /// Why the engine did not do something.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

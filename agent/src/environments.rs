@@ -21,6 +21,7 @@ mod down;
 mod event;
 pub mod failure;
 pub mod folder;
+mod given;
 mod ground;
 mod health;
 mod ignore;

@@ -121,6 +121,40 @@ pub struct ContainerSpec {
     pub read_only: bool,
     /// Bytes of shared memory.
     pub shm_bytes: Option<u64>,
+    /// Files of the host that it reads and cannot write: source and path in the container. Left out where there are
+    /// none, so that specs of earlier versions keep their hashes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<(PathBuf, String)>,
+    /// What its processes may do beyond or below the usual. Left out as above.
+    #[serde(skip_serializing_if = "Rights::are_usual")]
+    pub rights: Rights,
+}
+
+/// What the processes of a container may do beyond or below the usual.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Default)]
+pub struct Rights {
+    /// Capabilities given back after `cap_drop`.
+    pub cap_add: Vec<String>,
+    /// Capabilities taken away.
+    pub cap_drop: Vec<String>,
+    /// Limits by name, soft and hard; -1 means no limit.
+    pub ulimits: Vec<(String, i64, i64)>,
+    /// Most processes and threads.
+    pub pids: Option<u32>,
+    /// Lines of `/etc/hosts`: name and address.
+    pub extra_hosts: Vec<(String, String)>,
+    /// Further groups of its user.
+    pub groups: Vec<String>,
+    /// No rights can be gained, by set-uid programs for example.
+    pub no_new_privileges: bool,
+}
+
+impl Rights {
+    /// Whether nothing is beyond or below the usual.
+    #[must_use]
+    pub fn are_usual(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl std::fmt::Debug for ContainerSpec {
@@ -186,6 +220,14 @@ mod tests {
         };
         assert_eq!(spec(&[("A", "1"), ("B", "2")]).hash(), spec(&[("B", "2"), ("A", "1")]).hash());
         assert_ne!(spec(&[("A", "1")]).hash(), spec(&[("A", "2")]).hash());
+    }
+
+    #[test]
+    fn rights_and_files_count_only_where_there_are_some() {
+        let usual = serde_json::to_string(&ContainerSpec::default()).expect("JSON");
+        assert!(!usual.contains("rights") && !usual.contains("files"));
+        let rights = Rights { pids: Some(5), ..Rights::default() };
+        assert_ne!(ContainerSpec { rights, ..ContainerSpec::default() }.hash(), ContainerSpec::default().hash());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! it stands as a whole: as a store's own setting, as the password of a URL, as the value of a variable whose name says
 //! that it is a password, and behind a command's password option.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use domain::stack::{Service, Stack, StoreKind};
 use manifest::Problem;
@@ -29,7 +29,10 @@ pub fn read(
 ) -> Result<Reading, Vec<Problem>> {
     let mut variables = input.variables.clone();
     let first = manifest::stack::read(input)?;
-    for name in names(input.text) {
+    if first.stack.settings.credentials == domain::stack::Credentials::Keep {
+        return Ok(first);
+    }
+    for name in first.names.iter().take(MAX_VARIABLES).cloned() {
         let mut probe = input.variables.clone();
         probe.insert(name.clone(), MARK.to_owned());
         let Ok(reading) = manifest::stack::read(Input { variables: &probe, ..input }) else { continue };
@@ -62,19 +65,6 @@ fn stores(stack: &Stack) -> impl Iterator<Item = (&String, &Service, StoreKind)>
     stack.services.iter().filter_map(|(name, service)| Some((name, service, service.store?)))
 }
 
-/// Names of the variables that the text interpolates.
-fn names(text: &str) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    for piece in text.split('$').skip(1) {
-        let piece = piece.strip_prefix('{').unwrap_or(piece);
-        let end = piece.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(piece.len());
-        if end > 0 && names.len() < MAX_VARIABLES {
-            names.insert(piece[..end].to_owned());
-        }
-    }
-    names
-}
-
 /// The variables in which stores take passwords; the one of the user that others connect as comes last.
 fn settings(kind: StoreKind) -> &'static [&'static str] {
     match kind {
@@ -86,10 +76,14 @@ fn settings(kind: StoreKind) -> &'static [&'static str] {
 }
 
 fn secrets(service: &Service, kind: StoreKind) -> Vec<&str> {
-    let from_environment = settings(kind).iter().filter_map(|name| service.environment.get(*name));
+    let from_environment = settings(kind).iter().filter_map(|name| service.environment.get(*name).map(String::as_str));
+    let from_files = settings(kind).iter().filter_map(|name| {
+        let path = service.environment.get(&format!("{name}_FILE"))?;
+        service.files.iter().find(|file| file.target == *path).map(|file| file.content.0.trim_end())
+    });
     let command = service.command.as_deref().unwrap_or_default();
-    let from_command = command.windows(2).filter(|pair| is_option(&pair[0])).map(|pair| &pair[1]);
-    from_environment.chain(from_command).map(String::as_str).filter(|text| !text.is_empty()).collect()
+    let from_command = command.windows(2).filter(|pair| is_option(&pair[0])).map(|pair| pair[1].as_str());
+    from_environment.chain(from_files).chain(from_command).filter(|text| !text.is_empty()).collect()
 }
 
 /// Whether the word after this one on a command line is a password.
@@ -117,6 +111,11 @@ fn replace(service: &mut Service, literal: &str, password: &str) {
             password.clone_into(value);
         } else if let Some(changed) = replace_in_url(value, literal, password) {
             *value = changed;
+        }
+    }
+    for file in &mut service.files {
+        if file.content.0.trim_end() == literal {
+            file.content.0 = file.content.0.replacen(literal, password, 1);
         }
     }
     for words in [&mut service.command, &mut service.entrypoint].into_iter().flatten() {
@@ -220,6 +219,25 @@ services:
         assert_eq!(web["DATABASE_URL"], format!("postgres://shop:{db}@db/shop?x=shop"));
         assert_eq!(web["DB_PASSWORD"], db);
         assert_eq!(web["APP_NAME"], "shop");
+    }
+
+    #[test]
+    fn a_password_in_a_secret_is_replaced_in_every_service_that_reads_it() {
+        let text = "
+services:
+  db: { image: postgres, environment: { POSTGRES_PASSWORD_FILE: /run/secrets/password }, secrets: [password] }
+  web: { image: shop, secrets: [{ source: password, target: db }] }
+secrets: { password: { environment: PASSWORD } }
+";
+        let variables = [("PASSWORD".to_owned(), "shop".to_owned())].into();
+        let input = Input { file: "compose.yaml", text, variables: &variables, files: &|_| None };
+        let mut random = || "random".to_owned();
+        let stack = read(input, &mut Credentials::new(), &mut random).expect("a good stack").stack;
+        assert_eq!(password(&stack.services["db"]), Some("random"));
+        assert_eq!(stack.services["web"].files[0].content.0, "random");
+        let kept = format!("x-muster: {{ credentials: keep }}{text}");
+        let stack = read(Input { text: &kept, ..input }, &mut Credentials::new(), &mut random).expect("a good stack");
+        assert_eq!(password(&stack.stack.services["db"]), Some("shop"));
     }
 
     #[test]

@@ -9,8 +9,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::failure::Failure;
 use super::plan::Plan;
-use super::{context, folder};
-use crate::engine::{BuildSpec, ContainerSpec, Image, MountSpec, VolumeSpec, adopt};
+use super::{context, data, folder, given};
+use crate::engine::{BuildSpec, ContainerSpec, Image, MountSpec, Rights, VolumeSpec, adopt};
 use crate::files;
 use crate::host::Host;
 
@@ -23,6 +23,9 @@ pub async fn service(host: &Arc<Host>, plan: &Arc<Plan>, name: &str) -> Result<C
     let service = plan.stack.services.get(name).ok_or_else(missing)?;
     let (reference, image) = image(host, plan, name, service).await?;
     let mounts = mounts(host, plan, name, service, &image).await?;
+    let own = data::folder(&host.pool, &plan.id);
+    let files = given::write(&own, service)
+        .map_err(|why| Failure::passing("E_POOL", format!("the secrets and configs of {name}: {why}")))?;
     Ok(ContainerSpec {
         name: plan.container(name),
         host: host.id.clone(),
@@ -35,7 +38,7 @@ pub async fn service(host: &Arc<Host>, plan: &Arc<Plan>, name: &str) -> Result<C
         environment: service.environment.clone(),
         mounts,
         network: plan.network(),
-        aliases: vec![name.to_owned()],
+        aliases: std::iter::once(name).chain(service.aliases.iter().map(String::as_str)).map(str::to_owned).collect(),
         ports: service.ports.clone(),
         working_dir: service.working_dir.clone(),
         user: service.user.clone(),
@@ -45,7 +48,21 @@ pub async fn service(host: &Arc<Host>, plan: &Arc<Plan>, name: &str) -> Result<C
         init: service.init,
         read_only: service.read_only,
         shm_bytes: service.shm_bytes,
+        files,
+        rights: rights(service),
     })
+}
+
+fn rights(service: &Service) -> Rights {
+    Rights {
+        cap_add: service.cap_add.clone(),
+        cap_drop: service.cap_drop.clone(),
+        ulimits: service.ulimits.iter().map(|(name, limit)| (name.clone(), limit.soft, limit.hard)).collect(),
+        pids: service.pids_limit,
+        extra_hosts: service.extra_hosts.clone(),
+        groups: service.group_add.clone(),
+        no_new_privileges: service.no_new_privileges,
+    }
 }
 
 async fn image(host: &Arc<Host>, plan: &Plan, name: &str, service: &Service) -> Result<(String, Image), Failure> {

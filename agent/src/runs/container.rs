@@ -87,7 +87,14 @@ fn mounts(service: &ContainerSpec, is_build: bool) -> Vec<Mount> {
         }
         MountSpec::Bind { .. } | MountSpec::Tmpfs { .. } => None,
     });
-    all.collect()
+    // Secrets and configs hide nothing of the image's.
+    let given = service.files.iter().map(|(source, target)| Mount {
+        source: source.display().to_string(),
+        target: target.clone(),
+        read_only: true,
+        volume: false,
+    });
+    all.chain(given).collect()
 }
 
 fn tmpfs(service: &ContainerSpec) -> Vec<String> {

@@ -7,7 +7,7 @@ use bollard::Docker;
 use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummaryStateEnum,
     EndpointSettings, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountPoint, MountType, NetworkingConfig,
-    RestartPolicy, RestartPolicyNameEnum,
+    ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
@@ -54,14 +54,36 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
             typ: Some("json-file".to_owned()),
             config: Some(log.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()),
         }),
-        mounts: Some(spec.mounts.iter().map(mount).collect()),
+        mounts: Some(spec.mounts.iter().map(mount).chain(spec.files.iter().map(file)).collect()),
         memory: spec.memory.and_then(|bytes| i64::try_from(bytes).ok()),
         nano_cpus: spec.milli_cpus.and_then(|milli| i64::try_from(milli.saturating_mul(1_000_000)).ok()),
         init: spec.init.then_some(true),
         readonly_rootfs: Some(spec.read_only),
         shm_size: spec.shm_bytes.and_then(|bytes| i64::try_from(bytes).ok()),
+        cap_add: some(&spec.rights.cap_add),
+        cap_drop: some(&spec.rights.cap_drop),
+        ulimits: some(&spec.rights.ulimits.iter().map(ulimit).collect::<Vec<_>>()),
+        pids_limit: spec.rights.pids.map(i64::from),
+        extra_hosts: some(
+            &spec.rights.extra_hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect::<Vec<_>>(),
+        ),
+        group_add: some(&spec.rights.groups),
+        security_opt: spec.rights.no_new_privileges.then(|| vec!["no-new-privileges".to_owned()]),
         ..HostConfig::default()
     }
+}
+
+/// None for an empty list: the engine's own default.
+fn some<T: Clone>(items: &[T]) -> Option<Vec<T>> {
+    (!items.is_empty()).then(|| items.to_vec())
+}
+
+fn ulimit((name, soft, hard): &(String, i64, i64)) -> ResourcesUlimits {
+    ResourcesUlimits { name: Some(name.clone()), soft: Some(*soft), hard: Some(*hard) }
+}
+
+fn file((source, target): &(std::path::PathBuf, String)) -> Mount {
+    mount(&MountSpec::Bind { source: source.clone(), target: target.clone(), read_only: true })
 }
 
 fn mount(mount: &MountSpec) -> Mount {
