@@ -22,6 +22,7 @@ use crate::identity::{self, Identity};
 use crate::job::Launcher;
 use crate::logs::{self, Logs};
 use crate::policy::Policy;
+use crate::pool::{self, Pool};
 use crate::probe::Prober;
 use crate::relay::protocol::PortRange;
 use crate::relay::spawn::{self, SpawnConfig};
@@ -48,6 +49,9 @@ pub enum Error {
     /// The relay.
     #[error("{0}")]
     Relay(#[from] spawn::SpawnError),
+    /// The pool of data.
+    #[error("{code}: {0}", code = .0.code())]
+    Pool(#[from] pool::Error),
     /// A setting.
     #[error("E_CONFIG: {0}")]
     Config(String),
@@ -183,11 +187,12 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), E
         move |why| Error::System { what, why }
     };
     files::private_dir(&config.state_dir).map_err(system("state_dir"))?;
-    files::private_dir(&config.pool()).map_err(system("pool"))?;
     let _lock = lock(&config)?;
+    // Before anything is started: a container whose data is not mounted yet would begin with none.
+    let pool = open(config.pool.clone()).await?;
     let policy = Policy::read(&config.policy)?;
     let boot_id = files::boot_id();
-    let facts = facts::Reader::new(config.state_dir.clone(), boot_id.clone(), config.advertise_address.clone());
+    let facts = facts::Reader::new(config.state_dir.clone(), boot_id.clone(), config.advertise_address.clone(), Arc::clone(&pool));
     let engine: Arc<dyn Engine> = Arc::new(Docker::new(&config.engine));
     let joined = Identity::load(&config.state_dir)?;
     let state = State::open(&config.state_dir, joined.is_some()).await?;
@@ -211,7 +216,8 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), E
         rebooted,
         listen_address: config.listen_address,
         subnets: config.subnets,
-        pool: config.pool(),
+        state_dir: config.state_dir.clone(),
+        pool,
         release_networks: config.release_networks.clone(),
         watch: Watch::begin(Arc::clone(&engine), identity.host_id.clone()),
         engine,
@@ -263,11 +269,19 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), E
         () = session::keep(Arc::clone(&agent)) => {}
         () = reconcile::keep(Arc::clone(&host), environments, steps) => {}
         () = socket::serve(Arc::clone(&host), listener) => {}
+        () = Arc::clone(&host.pool).keep() => {}
         () = spawn::supervise(relay, |seen| tell(&seen)) => {}
         () = stop => tracing::info!("the agent stops; what it started goes on"),
     }
     let _ = std::fs::remove_file(&agent.config.socket);
     Ok(())
+}
+
+/// Opens the pool, which may take programs and time.
+async fn open(settings: pool::Settings) -> Result<Arc<Pool>, Error> {
+    let opened = tokio::task::spawn_blocking(move || Pool::open(&settings)).await;
+    let failed = |why| Error::System { what: "pool".to_owned(), why: std::io::Error::other(why) };
+    Ok(opened.map_err(failed)??)
 }
 
 /// One agent per state folder.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::pool;
 use crate::subnets::Subnets;
 
 /// Why the settings cannot be used.
@@ -43,6 +44,9 @@ struct Raw {
     socket: Option<PathBuf>,
     policy: Option<PathBuf>,
     release_networks: Option<Vec<String>>,
+    pool: Option<String>,
+    pool_floor_bytes: Option<u64>,
+    pool_bytes: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -75,6 +79,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// The root-owned file that limits what a coordinator may ask.
     pub policy: PathBuf,
+    /// The pool of data.
+    pub pool: pool::Settings,
     /// Existing networks of this host that containers of releases join, for what runs outside Muster.
     pub release_networks: Vec<String>,
 }
@@ -116,6 +122,7 @@ impl Config {
         };
         let listen_address = raw.listen_address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
         let subnets = raw.subnets.as_deref().unwrap_or("198.18.0.0/15");
+        let setting = raw.pool.as_deref().unwrap_or("auto");
         let engine = raw.engine.unwrap_or_else(|| "/var/run/docker.sock".to_owned());
         Ok(Self {
             coordinators,
@@ -130,6 +137,12 @@ impl Config {
                 .or(raw.socket)
                 .unwrap_or_else(|| raw.state_dir.join("agent.sock")),
             release_networks: raw.release_networks.unwrap_or_default(),
+            pool: pool::Settings {
+                setting: setting.parse().map_err(|why| syntax(format!("pool: {why}")))?,
+                state_dir: raw.state_dir.clone(),
+                floor_bytes: raw.pool_floor_bytes,
+                image_bytes: raw.pool_bytes,
+            },
             policy: raw.policy.unwrap_or_else(|| raw.state_dir.join("policy.toml")),
             state_dir: raw.state_dir,
         })
@@ -139,12 +152,6 @@ impl Config {
     #[must_use]
     pub fn relay_socket(&self) -> PathBuf {
         self.state_dir.join("relay.sock")
-    }
-
-    /// Where data of environments lies.
-    #[must_use]
-    pub fn pool(&self) -> PathBuf {
-        self.state_dir.join("pool")
     }
 }
 
@@ -169,13 +176,20 @@ mod tests {
         assert_eq!(config.listen_address.to_string(), "127.0.0.1");
         assert_eq!(config.socket, Path::new("/var/lib/muster-agent/agent.sock"));
         assert_eq!(config.engine, Path::new("/var/run/docker.sock"));
+        assert_eq!(config.pool, pool::Settings::new(config.state_dir.clone(), pool::Setting::Auto));
         assert_eq!(format!("{:?}", config.join_token), "Some(Secret(…))");
     }
 
     #[test]
     fn unknown_keys_and_bad_values_are_refused() {
         let base = "coordinator = \"localhost:7443\"\nstate_dir = \"/x\"\n";
-        for more in ["listen = \"x\"", "subnets = \"10.0.0.0/30\"", "listen_address = \"here\""] {
+        for more in [
+            "listen = \"x\"",
+            "pool = \"zfs\"",
+            "pool_bytes = \"1 GB\"",
+            "subnets = \"10.0.0.0/30\"",
+            "listen_address = \"here\"",
+        ] {
             assert!(read(&format!("{base}{more}\n")).is_err(), "{more}");
         }
         for text in [

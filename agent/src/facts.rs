@@ -1,15 +1,18 @@
 //! What the agent tells about its machine.
 
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use domain::host::Facts;
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
+
+use crate::pool::Pool;
 
 /// Reads facts; keeps what does not change.
 #[derive(Debug)]
 pub struct Reader {
     state_dir: PathBuf,
+    pool: Arc<Pool>,
     base: Facts,
     system: Mutex<Option<System>>,
 }
@@ -17,7 +20,7 @@ pub struct Reader {
 impl Reader {
     /// Reads what does not change while the agent runs.
     #[must_use]
-    pub fn new(state_dir: PathBuf, boot_id: String, address: String) -> Self {
+    pub fn new(state_dir: PathBuf, boot_id: String, address: String, pool: Arc<Pool>) -> Self {
         let system =
             System::new_with_specifics(RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram()))
                 .ok();
@@ -30,9 +33,11 @@ impl Reader {
             cpus: u32::try_from(cpus).unwrap_or(u32::MAX),
             memory_bytes: system.as_ref().map_or(0, System::total_memory),
             address,
+            pool_backend: pool.kind().word().to_owned(),
+            pool_why: pool.why().to_owned(),
             ..Facts::default()
         };
-        Self { state_dir, base, system: Mutex::new(system) }
+        Self { state_dir, pool, base, system: Mutex::new(system) }
     }
 
     /// The facts now; `engine_version` is empty when the engine does not answer.
@@ -47,6 +52,9 @@ impl Reader {
             facts.memory_available_bytes = system.available_memory();
         }
         (facts.disk_bytes, facts.disk_available_bytes) = disk(&self.state_dir);
+        let (space, held) = (self.pool.space(), self.pool.measured());
+        (facts.pool_total_bytes, facts.pool_available_bytes) = (space.total, space.available);
+        (facts.pool_own_bytes, facts.pool_shared_bytes) = (held.own_bytes, held.shared_bytes);
         facts
     }
 }
@@ -73,12 +81,16 @@ mod tests {
 
     #[test]
     fn facts_of_this_machine_are_plausible() {
-        let reader = Reader::new(std::env::temp_dir(), "boot".to_owned(), "127.0.0.1".to_owned());
+        let folder = tempfile::tempdir().expect("a folder");
+        let pool = Pool::plain(folder.path()).expect("a pool");
+        let reader = Reader::new(std::env::temp_dir(), "boot".to_owned(), "127.0.0.1".to_owned(), pool);
         let facts = reader.now("20.10".to_owned());
         assert!(facts.cpus > 0);
         assert!(facts.memory_bytes > facts.memory_available_bytes);
         assert!(facts.disk_bytes > facts.disk_available_bytes);
         assert!(facts.platform.starts_with("linux/"), "{}", facts.platform);
         assert_eq!(facts.engine_version, "20.10");
+        assert_eq!(facts.pool_backend, "copy");
+        assert!(facts.pool_total_bytes > facts.pool_available_bytes);
     }
 }

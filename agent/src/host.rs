@@ -8,6 +8,7 @@ use crate::engine::Engine;
 use crate::engine::watch::Watch;
 use crate::failpoints::Failpoints;
 use crate::policy::Policy;
+use crate::pool::Pool;
 use crate::probe::Prober;
 use crate::routes::Routes;
 use crate::session::outbox::Outbox;
@@ -29,8 +30,10 @@ pub struct Host {
     pub listen_address: IpAddr,
     /// Where networks get their addresses.
     pub subnets: Subnets,
+    /// Where everything else that the agent keeps lies.
+    pub state_dir: PathBuf,
     /// Where data of environments lies.
-    pub pool: PathBuf,
+    pub pool: Arc<Pool>,
     /// Existing networks that containers of releases join too.
     pub release_networks: Vec<String>,
     /// The container engine.
@@ -88,7 +91,6 @@ pub(crate) mod tests {
         let text = format!("mounts = [{:?}]\nregistries = [\"docker.io\"]\n", allowed.display().to_string());
         std::fs::write(&policy, text).expect("written");
         let engine: Arc<dyn Engine> = fake;
-        std::fs::create_dir_all(folder.join("pool")).expect("made");
         Arc::new(Host {
             id: id.to_owned(),
             name: "box".to_owned(),
@@ -96,7 +98,8 @@ pub(crate) mod tests {
             rebooted: false,
             listen_address: IpAddr::from([127, 0, 0, 1]),
             subnets: "198.18.0.0/15".parse().expect("a block"),
-            pool: folder.join("pool"),
+            state_dir: folder.to_owned(),
+            pool: Pool::plain(&folder.join("pool")).expect("a pool"),
             release_networks: Vec::new(),
             watch: Watch::begin(Arc::clone(&engine), id.to_owned()),
             engine,

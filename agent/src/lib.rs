@@ -16,6 +16,7 @@ pub mod junit;
 pub mod logs;
 pub mod mirror;
 pub mod policy;
+pub mod pool;
 pub mod probe;
 pub mod reconcile;
 pub mod relay;

@@ -31,6 +31,11 @@ pub async fn keep(host: Arc<Host>, environments: Arc<Environments>, steps: Arc<S
 /// # Errors
 /// The engine does not answer.
 pub async fn sweep(host: &Host, environments: &Environments, steps: &Steps) -> crate::engine::Result<()> {
+    // Without the pool nobody can tell what still has data.
+    if let Err(why) = host.pool.check() {
+        tracing::error!(code = why.code(), %why, "nothing is swept");
+        return Ok(());
+    }
     let mut known: BTreeSet<String> = environments.ids();
     known.extend(steps.names());
     known.extend(data::all(&host.pool).into_iter().map(|(id, _)| id));

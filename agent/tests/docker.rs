@@ -12,6 +12,7 @@ use agent::environments::{Environments, View, Wanted};
 use agent::failpoints::Failpoints;
 use agent::host::Host;
 use agent::policy::Policy;
+use agent::pool::Pool;
 use agent::probe::Prober;
 use agent::relay::client::Client;
 use agent::relay::protocol::PortRange;
@@ -33,7 +34,6 @@ async fn host(folder: &Path) -> Arc<Host> {
     tokio::spawn(agent::relay::run(relay, std::future::pending()));
     let client = Client::new(socket);
     client.ping(Duration::from_secs(5)).await.expect("the relay answers");
-    std::fs::create_dir_all(folder.join("pool")).expect("made");
     let id = "0189abcd-0000-7000-8000-00000000d0ff".to_owned();
     Arc::new(Host {
         watch: Watch::begin(Arc::clone(&engine), id.clone()),
@@ -43,7 +43,8 @@ async fn host(folder: &Path) -> Arc<Host> {
         rebooted: false,
         listen_address: "127.0.0.1".parse().expect("an address"),
         subnets: "198.18.0.0/15".parse().expect("a block"),
-        pool: folder.join("pool"),
+        state_dir: folder.to_owned(),
+        pool: Pool::plain(&folder.join("pool")).expect("a pool"),
         release_networks: Vec::new(),
         engine,
         prober: Prober::default(),
@@ -103,5 +104,5 @@ async fn the_example_comes_up_on_real_docker_and_leaves_nothing() {
     assert!(host.engine.networks(&host.id).await.expect("listed").is_empty());
     assert!(host.engine.volumes(&host.id).await.expect("listed").is_empty());
     assert!(host.routes.entries().await.expect("listed").is_empty());
-    assert_eq!(std::fs::read_dir(&host.pool).expect("listed").count(), 0);
+    assert_eq!(std::fs::read_dir(host.pool.layout().environments()).expect("listed").count(), 0);
 }

@@ -53,6 +53,18 @@ pub struct Facts {
     pub engine_version: String,
     /// The address at which this host's published ports are reached by others.
     pub address: String,
+    /// How data is cloned: `reflink`, `btrfs`, `copy`; empty from agents that do not tell.
+    pub pool_backend: String,
+    /// Why so, for people.
+    pub pool_why: String,
+    /// Bytes of the pool of data.
+    pub pool_total_bytes: u64,
+    /// Bytes that can still be written to it.
+    pub pool_available_bytes: u64,
+    /// Bytes in it that one environment, seed or snapshot holds alone.
+    pub pool_own_bytes: u64,
+    /// Bytes that several of them hold, counted once for each.
+    pub pool_shared_bytes: u64,
 }
 
 /// Whether a host is heard from.

@@ -340,6 +340,10 @@ demo_clean() {
     if id=$(host_id "$DEMO_STATE/$host" 2>/dev/null); then remove_docker_objects "io.muster.host=$id"; fi
   done
   remove_docker_objects "$DEMO_LABEL"
+  # An agent's pool may be a file system of its own; it outlives the agent too.
+  for host in "${HOSTS[@]}"; do
+    if mountpoint -q "$DEMO_STATE/$host/state/pool"; then umount "$DEMO_STATE/$host/state/pool"; fi
+  done
   find "$DEMO_STATE" -mindepth 1 -maxdepth 1 ! -name engine-is-ours ! -name releases -exec rm -rf {} + 2>/dev/null || true
 }
 

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::credentials::Credentials;
 use crate::files;
+use crate::pool::Pool;
 use crate::state::environments::Folder;
 
 /// Largest manifest in bytes.
@@ -46,8 +47,8 @@ impl std::fmt::Debug for Manifest {
 
 /// The folder with an environment's data.
 #[must_use]
-pub fn folder(pool: &Path, id: &str) -> PathBuf {
-    pool.join(id)
+pub fn folder(pool: &Pool, id: &str) -> PathBuf {
+    pool.environment(id)
 }
 
 impl Manifest {
@@ -55,7 +56,7 @@ impl Manifest {
     ///
     /// # Errors
     /// It is there and cannot be read.
-    pub fn read(pool: &Path, id: &str) -> io::Result<Option<Self>> {
+    pub fn read(pool: &Pool, id: &str) -> io::Result<Option<Self>> {
         match files::read_limited(&folder(pool, id).join("manifest.json"), MAX_FILE) {
             Ok(bytes) => {
                 let manifest: Self = serde_json::from_slice(&bytes).map_err(io::Error::other)?;
@@ -74,39 +75,26 @@ impl Manifest {
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn write(&self, pool: &Path) -> io::Result<()> {
+    pub fn write(&self, pool: &Pool) -> io::Result<()> {
         let folder = folder(pool, &self.id);
         files::private_dir(&folder)?;
         files::write_atomic(&folder.join("manifest.json"), &serde_json::to_vec_pretty(self)?)?;
-        files::sync_folder(pool)
+        files::sync_folder(&pool.layout().environments())
     }
 }
 
-/// Removes an environment's data, the manifest last: what a crash leaves over is still known.
+/// Removes an environment's data and its manifest, both at once.
 ///
 /// # Errors
 /// The disk refuses; calling again goes on.
-pub fn remove(pool: &Path, id: &str) -> io::Result<()> {
-    let folder = folder(pool, id);
-    let entries = match std::fs::read_dir(&folder) {
-        Ok(entries) => entries,
-        Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(why) => return Err(why),
-    };
-    for entry in entries {
-        let entry = entry?;
-        if entry.file_name() != "manifest.json" {
-            files::remove_all(&entry.path())?;
-        }
-    }
-    // Not synced: what a power cut brings back still has its manifest, and goes when nobody wants it.
-    files::remove_all(&folder)
+pub fn remove(pool: &Pool, id: &str) -> crate::pool::Result<()> {
+    pool.remove_now(&folder(pool, id))
 }
 
 /// Environments whose data lies in the pool, and whether their manifest can be read.
 #[must_use]
-pub fn all(pool: &Path) -> Vec<(String, Option<Manifest>)> {
-    let entries = std::fs::read_dir(pool).into_iter().flatten().flatten();
+pub fn all(pool: &Pool) -> Vec<(String, Option<Manifest>)> {
+    let entries = std::fs::read_dir(pool.layout().environments()).into_iter().flatten().flatten();
     entries
         .filter_map(|entry| {
             let id = entry.file_name().into_string().ok()?;
@@ -121,30 +109,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_manifest_is_read_back_and_goes_last() {
-        let pool = tempfile::tempdir().expect("a folder");
+    fn a_manifest_is_read_back_and_goes_with_its_data() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pool = Pool::plain(folder.path()).expect("a pool");
         let manifest = Manifest {
             id: "e1".to_owned(),
             credentials: [("variable X".to_owned(), "secret".to_owned())].into(),
             ports: [("web:8000".to_owned(), 20_000)].into(),
             ..Manifest::default()
         };
-        manifest.write(pool.path()).expect("written");
-        assert_eq!(Manifest::read(pool.path(), "e1").expect("read"), Some(manifest.clone()));
+        manifest.write(&pool).expect("written");
+        assert_eq!(Manifest::read(&pool, "e1").expect("read"), Some(manifest.clone()));
         assert!(!format!("{manifest:?}").contains("secret"));
-        std::fs::create_dir_all(pool.path().join("e1/volume/deep")).expect("made");
-        assert_eq!(all(pool.path()), [("e1".to_owned(), Some(manifest))]);
-        remove(pool.path(), "e1").expect("removed");
-        remove(pool.path(), "e1").expect("nothing to do");
-        assert!(all(pool.path()).is_empty());
+        std::fs::create_dir_all(pool.environment("e1").join("volume/deep")).expect("made");
+        assert_eq!(all(&pool), [("e1".to_owned(), Some(manifest))]);
+        remove(&pool, "e1").expect("removed");
+        remove(&pool, "e1").expect("nothing to do");
+        assert!(all(&pool).is_empty());
     }
 
     #[test]
     fn data_without_a_readable_manifest_is_listed_as_such() {
-        let pool = tempfile::tempdir().expect("a folder");
-        std::fs::create_dir(pool.path().join("e2")).expect("made");
-        std::fs::write(pool.path().join("e2/manifest.json"), "{").expect("written");
-        assert!(Manifest::read(pool.path(), "e2").is_err());
-        assert_eq!(all(pool.path()), [("e2".to_owned(), None)]);
+        let folder = tempfile::tempdir().expect("a folder");
+        let pool = Pool::plain(folder.path()).expect("a pool");
+        std::fs::create_dir(pool.environment("e2")).expect("made");
+        std::fs::write(pool.environment("e2").join("manifest.json"), "{").expect("written");
+        assert!(Manifest::read(&pool, "e2").is_err());
+        assert_eq!(all(&pool), [("e2".to_owned(), None)]);
     }
 }

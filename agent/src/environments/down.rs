@@ -28,7 +28,7 @@ pub async fn remove(host: &Arc<Host>, order: &v1::EnvironmentOrder) -> Result<()
     let (pool, name) = (host.pool.clone(), order.id.clone());
     let removed = tokio::task::spawn_blocking(move || data::remove(&pool, &name)).await;
     let failed = |why: String| Failure::passing("E_POOL", format!("data of {}: {why}", order.id));
-    removed.map_err(|why| failed(why.to_string()))?.map_err(|why| failed(why.to_string()))
+    removed.map_err(|why| failed(why.to_string()))?.map_err(Failure::from)
 }
 
 async fn container(host: &Arc<Host>, one: Listed) -> Result<(), Failure> {

@@ -1,6 +1,6 @@
 //! Why something of an environment could not be done.
 
-use crate::{engine, routes, state};
+use crate::{engine, pool, routes, state};
 
 /// A reason code with a text for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +36,12 @@ impl From<engine::Error> for Failure {
 impl From<routes::Error> for Failure {
     fn from(why: routes::Error) -> Self {
         Self { code: why.code().to_owned(), text: why.to_string(), passes: true }
+    }
+}
+
+impl From<pool::Error> for Failure {
+    fn from(why: pool::Error) -> Self {
+        Self { code: why.code().to_owned(), text: why.to_string(), passes: why.passes() }
     }
 }
 

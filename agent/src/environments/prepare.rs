@@ -1,7 +1,5 @@
 //! Before a service can start: its image, its volumes, and from them what its container is made from.
 
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 use std::sync::Arc;
 
 use domain::stack::{Build, MountSource, Service};
@@ -11,8 +9,8 @@ use super::failure::Failure;
 use super::plan::Plan;
 use super::{context, data, folder, given};
 use crate::engine::{BuildSpec, ContainerSpec, Image, MountSpec, Rights, VolumeSpec, adopt};
-use crate::files;
 use crate::host::Host;
+use crate::pool;
 
 /// Gets the image and the volumes of a service, and answers what its container is made from.
 ///
@@ -203,17 +201,14 @@ async fn mounts(
 
 async fn volume_of(host: &Arc<Host>, plan: &Plan, volume: &str) -> Result<String, Failure> {
     let (name, folder) = plan.volume(host, volume);
-    open_folder(&folder).map_err(|why| Failure::passing("E_POOL", format!("{}: {why}", folder.display())))?;
+    if !folder.is_dir() {
+        match host.pool.create_dir(folder.clone()).await {
+            // Another service has the same volume.
+            Ok(()) | Err(pool::Error::Exists { .. }) => {}
+            Err(why) => return Err(why.into()),
+        }
+    }
     let spec = VolumeSpec { name: name.clone(), labels: plan.labels(host), folder };
     adopt::volume(host.engine.as_ref(), &spec).await?;
     Ok(name)
-}
-
-/// Inside a private pool, as open as the engine makes its own volumes: a container's user must be able to enter.
-fn open_folder(folder: &Path) -> std::io::Result<()> {
-    if !folder.is_dir() {
-        files::private_dir(folder)?;
-        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))?;
-    }
-    Ok(())
 }

@@ -331,7 +331,7 @@ async fn leftovers_without_data_are_swept_and_those_with_data_are_kept() {
         fake.create(&spec(id)).await.expect("made");
     }
     // Unreadable, and still data.
-    std::fs::create_dir_all(host.pool.join(kept)).expect("made");
+    std::fs::create_dir_all(host.pool.environment(kept)).expect("made");
     let environments = Environments::new(Arc::clone(&host));
     let (_, connection) = watch::channel(None);
     let steps = crate::steps::Steps::new(Arc::clone(&host), 1, connection);

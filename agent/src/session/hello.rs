@@ -47,6 +47,8 @@ fn bounded(mut hello: v1::Hello) -> v1::Hello {
             &mut facts.os,
             &mut facts.engine_version,
             &mut facts.address,
+            &mut facts.pool_backend,
+            &mut facts.pool_why,
         ];
         for text in texts {
             let mut end = MAX_TEXT.min(text.len());
@@ -84,6 +86,12 @@ mod tests {
                 memory_available_bytes: u64::MAX,
                 disk_bytes: u64::MAX,
                 disk_available_bytes: u64::MAX,
+                pool_backend: text(),
+                pool_why: text(),
+                pool_total_bytes: u64::MAX,
+                pool_available_bytes: u64::MAX,
+                pool_own_bytes: u64::MAX,
+                pool_shared_bytes: u64::MAX,
             }),
             fence: Some(v1::Fence { incarnation: u64::MAX, incarnation_id: id(), epoch: u64::MAX }),
             ledger_seq: u64::MAX,

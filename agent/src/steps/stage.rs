@@ -58,7 +58,7 @@ fn room(host: &Host, release: &Release, work: &Work) -> Result<(), StageOutcome>
         return Err(refused(StageCheck::Memory, text));
     }
     let needed = DISK + release.image.archive_bytes;
-    if let Ok(stat) = rustix::fs::statvfs(&host.pool)
+    if let Ok(stat) = rustix::fs::statvfs(&host.state_dir)
         && stat.f_bavail * stat.f_frsize < needed
     {
         let text =

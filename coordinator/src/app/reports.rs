@@ -131,6 +131,8 @@ fn bounded(facts: Facts) -> Facts {
         os: cut(facts.os),
         engine_version: cut(facts.engine_version),
         address: cut(facts.address),
+        pool_backend: cut(facts.pool_backend),
+        pool_why: text::line(&facts.pool_why, 240),
         ..facts
     }
 }
@@ -241,7 +243,14 @@ pub async fn facts(ctx: &Ctx, agent: &Agent, facts: Facts) -> Result<()> {
 /// Whether facts differ that only another boot, engine or agent changes.
 #[must_use]
 pub fn another_machine(a: &Facts, b: &Facts) -> bool {
-    let steady = |facts: &Facts| Facts { memory_available_bytes: 0, disk_available_bytes: 0, ..facts.clone() };
+    let steady = |facts: &Facts| Facts {
+        memory_available_bytes: 0,
+        disk_available_bytes: 0,
+        pool_available_bytes: 0,
+        pool_own_bytes: 0,
+        pool_shared_bytes: 0,
+        ..facts.clone()
+    };
     steady(a) != steady(b)
 }
 
@@ -252,6 +261,9 @@ pub fn differ(a: &Facts, b: &Facts) -> bool {
     another_machine(a, b)
         || far(a.memory_available_bytes, b.memory_available_bytes)
         || far(a.disk_available_bytes, b.disk_available_bytes)
+        || far(a.pool_available_bytes, b.pool_available_bytes)
+        || far(a.pool_own_bytes, b.pool_own_bytes)
+        || far(a.pool_shared_bytes, b.pool_shared_bytes)
 }
 
 /// Takes in what a host tells about one of its environments.

@@ -150,10 +150,27 @@ fn print_list(hosts: &[v1::Host], output: &Output) {
     output.table(&["HOST", "LABELS", "STATE", "AGENT", "ENVS", "RUNS", "RELEASES", "SEEN"], &rows);
 }
 
+/// Which pool, its room, what is in it, and why it is this one.
+fn pool(facts: &v1::Facts, gib: impl Fn(u64) -> String) -> String {
+    if facts.pool_backend.is_empty() {
+        return dash(String::new());
+    }
+    format!(
+        "{}, {} free of {}, {} own, {} shared ({})",
+        facts.pool_backend,
+        gib(facts.pool_available_bytes),
+        gib(facts.pool_total_bytes),
+        gib(facts.pool_own_bytes),
+        gib(facts.pool_shared_bytes),
+        facts.pool_why
+    )
+}
+
 fn print_host(host: &v1::Host, output: &Output) {
     let facts = host.facts.clone().unwrap_or_default();
     let gib = |bytes: u64| format!("{}.{} GiB", bytes >> 30, ((bytes % (1 << 30)) * 10) >> 30);
     output.line(&format!("{}  {}", host.name, host.id));
+    let pool = pool(&facts, gib);
     let lines = [
         ("state", format!("{} since {}", state(host), time::stamp(host.since))),
         ("labels", pairs(&host.labels)),
@@ -163,6 +180,7 @@ fn print_host(host: &v1::Host, output: &Output) {
         ("system", format!("{}, {}, {} cpus", facts.os, facts.platform, facts.cpus)),
         ("memory", format!("{} free of {}", gib(facts.memory_available_bytes), gib(facts.memory_bytes))),
         ("disk", format!("{} free of {}", gib(facts.disk_available_bytes), gib(facts.disk_bytes))),
+        ("pool", pool),
         ("address", dash(facts.address)),
         ("holds", format!("{} environments, {} runs", host.environments, host.runs)),
         ("releases", releases(host)),

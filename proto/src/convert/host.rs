@@ -20,6 +20,12 @@ impl From<&Facts> for v1::Facts {
             disk_available_bytes: facts.disk_available_bytes,
             engine_version: facts.engine_version.clone(),
             address: facts.address.clone(),
+            pool_backend: facts.pool_backend.clone(),
+            pool_why: facts.pool_why.clone(),
+            pool_total_bytes: facts.pool_total_bytes,
+            pool_available_bytes: facts.pool_available_bytes,
+            pool_own_bytes: facts.pool_own_bytes,
+            pool_shared_bytes: facts.pool_shared_bytes,
         }
     }
 }
@@ -38,6 +44,12 @@ impl From<v1::Facts> for Facts {
             disk_available_bytes: facts.disk_available_bytes,
             engine_version: facts.engine_version,
             address: facts.address,
+            pool_backend: facts.pool_backend,
+            pool_why: facts.pool_why,
+            pool_total_bytes: facts.pool_total_bytes,
+            pool_available_bytes: facts.pool_available_bytes,
+            pool_own_bytes: facts.pool_own_bytes,
+            pool_shared_bytes: facts.pool_shared_bytes,
         }
     }
 }

@@ -12,13 +12,14 @@ const DOMAIN_TREE: [&str; 8] =
     ["domain", "proc-macro2", "quote", "syn", "thiserror", "thiserror-impl", "unicode-ident", "uuid"];
 
 /// Crate of the registry -> the only crates of ours that may name it in `[dependencies]`.
-const ONLY: [(&str, &[&str]); 11] = [
+const ONLY: [(&str, &[&str]); 12] = [
     ("sqlx", &["coordinator", "agent"]),
     ("bollard", &["agent"]),
     ("axum", &["coordinator"]),
     ("object_store", &["coordinator"]),
     ("rcgen", &["coordinator", "agent"]),
     ("sysinfo", &["agent"]),
+    ("fiemap", &["agent"]),
     ("tar", &["agent"]),
     ("quick-xml", &["agent"]),
     ("saphyr-parser", &["manifest"]),

@@ -137,7 +137,7 @@ impl<'a> HostBuilder<'a> {
         format!(
             "coordinator = \"{server}\"\nstate_dir = {state:?}\njoin_token_file = {token:?}\nengine = \"{engine}\"\n\
              listen_address = \"{address}\"\nports = \"{ports}\"\nsubnets = \"{subnets}\"\nsocket = {socket:?}\n\
-             policy = {policy:?}\nrelease_networks = {networks:?}\n",
+             policy = {policy:?}\npool = \"copy\"\nrelease_networks = {networks:?}\n",
             token = folder.join("join-token"),
             ports = ranges::ports(number),
             subnets = ranges::subnets(number),

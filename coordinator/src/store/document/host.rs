@@ -16,4 +16,16 @@ document!(Facts => FactsShape {
     disk_available_bytes: u64,
     engine_version: String,
     address: String,
+    #[serde(default)]
+    pool_backend: String,
+    #[serde(default)]
+    pool_why: String,
+    #[serde(default)]
+    pool_total_bytes: u64,
+    #[serde(default)]
+    pool_available_bytes: u64,
+    #[serde(default)]
+    pool_own_bytes: u64,
+    #[serde(default)]
+    pool_shared_bytes: u64,
 });

@@ -95,6 +95,12 @@ pub(super) fn host(number: u128, called: &str) -> HostRow {
         disk_available_bytes: 6,
         engine_version: "7".to_owned(),
         address: "127.0.0.11".to_owned(),
+        pool_backend: "reflink".to_owned(),
+        pool_why: "so".to_owned(),
+        pool_total_bytes: 8,
+        pool_available_bytes: 9,
+        pool_own_bytes: 10,
+        pool_shared_bytes: 11,
     };
     HostRow {
         project: PROJECT.to_owned(),

@@ -1,0 +1,104 @@
+//! The pool on real file systems. The same cases run over every backend.
+
+mod cases;
+mod choosing;
+mod disk;
+mod loop_file;
+mod tree;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use disk::Disk;
+
+use super::{Kind, Pool, Setting, Settings};
+
+/// A pool of one kind on a disk of its own.
+struct Case {
+    kind: Kind,
+    pool: Option<Arc<Pool>>,
+    settings: Settings,
+    disk: Disk,
+}
+
+impl Case {
+    /// A pool on a disk with this many MiB.
+    fn new(kind: Kind, mib: u64) -> Self {
+        let disk = match kind {
+            Kind::Reflink => Disk::new("xfs", mib),
+            Kind::Btrfs => Disk::new("btrfs", mib),
+            Kind::Copy => Disk::new("ext4", mib),
+        };
+        let root = disk.path().join("pool");
+        let mut settings = Settings::new(disk.beside("state"), Setting::Fixed(kind, Some(root)));
+        // Disks as small as these have their floor in the way.
+        settings.floor_bytes = Some(0);
+        let mut case = Self { kind, pool: None, settings, disk };
+        case.open();
+        case
+    }
+
+    fn pool(&self) -> &Arc<Pool> {
+        self.pool.as_ref().expect("open")
+    }
+
+    fn open(&mut self) {
+        self.pool = None;
+        self.pool = Some(Pool::open(&self.settings).expect("opened"));
+    }
+
+    /// A new folder in the pool, for a seed.
+    fn seed(&self, name: &str) -> PathBuf {
+        let path = self.pool().seed(name);
+        self.pool().backend().create(&path).expect("made");
+        path
+    }
+
+    fn clone(&self, from: &std::path::Path, id: &str) -> PathBuf {
+        let to = self.pool().environment(id).join("volumes/data");
+        self.pool().backend().clone_tree(from, &to).expect("cloned");
+        to
+    }
+
+    fn shares(&self) -> bool {
+        self.kind != Kind::Copy
+    }
+}
+
+/// Runs a case on a pool of this kind, unless real parts are not wanted.
+fn run(kind: Kind, mib: u64, case: impl FnOnce(Case)) {
+    if disk::wanted() {
+        case(Case::new(kind, mib));
+    }
+}
+
+macro_rules! on_every_backend {
+    ($($name:ident: $mib:literal MiB,)*) => {
+        mod reflink {
+            $(#[test] fn $name() { super::run(super::Kind::Reflink, $mib, super::cases::$name); })*
+        }
+        mod btrfs {
+            $(#[test] fn $name() { super::run(super::Kind::Btrfs, $mib, super::cases::$name); })*
+        }
+        mod copy {
+            $(#[test] fn $name() { super::run(super::Kind::Copy, $mib, super::cases::$name); })*
+        }
+    };
+}
+
+on_every_backend! {
+    a_clone_equals_its_source: 320 MiB,
+    what_is_written_to_one_is_not_seen_in_the_other: 320 MiB,
+    an_untouched_clone_holds_nothing_of_its_own: 320 MiB,
+    leftovers_of_a_crash_are_swept_at_the_next_start: 320 MiB,
+    a_folder_is_removed_while_a_file_in_it_is_open: 320 MiB,
+    removing_a_clone_gives_its_bytes_back: 320 MiB,
+    a_full_disk_leaves_a_whole_clone_or_nothing: 320 MiB,
+    ten_thousand_files_are_cloned_and_removed: 400 MiB,
+    below_the_floor_nothing_new_is_made: 320 MiB,
+    a_pool_that_is_not_mounted_is_refused_and_nothing_is_made_there: 320 MiB,
+    a_pool_that_goes_away_while_it_is_open_is_noticed: 320 MiB,
+    one_agent_at_a_time_has_the_pool: 320 MiB,
+    paths_outside_and_paths_that_are_taken_are_refused: 320 MiB,
+    a_source_that_is_no_folder_is_refused: 320 MiB,
+}
