@@ -12,7 +12,8 @@ use agent::environments::{Environments, View, Wanted};
 use agent::failpoints::Failpoints;
 use agent::host::Host;
 use agent::policy::Policy;
-use agent::pool::Pool;
+use agent::pool::command::{self, Verb};
+use agent::pool::{Pool, Setting, Settings};
 use agent::probe::Prober;
 use agent::relay::client::Client;
 use agent::relay::protocol::PortRange;
@@ -25,6 +26,23 @@ const ID: &str = "0189abcd-0000-7000-8000-00000000d0c1";
 
 fn wanted() -> bool {
     std::env::var_os("MUSTER_TEST_DOCKER").is_some_and(|value| value == "1")
+}
+
+/// The pool that this machine's agent would have, only smaller.
+fn settings(folder: &Path) -> Settings {
+    Settings { image_bytes: Some(1 << 30), ..Settings::new(folder.to_owned(), Setting::Auto) }
+}
+
+/// Takes the pool's mount away, also when the test fails.
+struct Unmount(Settings);
+
+impl Drop for Unmount {
+    fn drop(&mut self) {
+        match command::run(Verb::Unmount, &self.0) {
+            Ok(told) => eprintln!("{told}"),
+            Err(why) => eprintln!("{}: {why}", why.code()),
+        }
+    }
 }
 
 async fn host(folder: &Path) -> Arc<Host> {
@@ -44,7 +62,7 @@ async fn host(folder: &Path) -> Arc<Host> {
         listen_address: "127.0.0.1".parse().expect("an address"),
         subnets: "198.18.0.0/15".parse().expect("a block"),
         state_dir: folder.to_owned(),
-        pool: Pool::plain(&folder.join("pool")).expect("a pool"),
+        pool: Pool::open(&settings(folder)).expect("a pool"),
         release_networks: Vec::new(),
         engine,
         prober: Prober::default(),
@@ -71,7 +89,9 @@ async fn the_example_comes_up_on_real_docker_and_leaves_nothing() {
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
+    let unmount = Unmount(settings(folder.path()));
     let host = host(folder.path()).await;
+    eprintln!("{}: {}", host.pool.kind(), host.pool.why());
     let bot = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/bot").canonicalize().expect("there");
     let order = v1::EnvironmentOrder {
         id: ID.to_owned(),
@@ -105,4 +125,6 @@ async fn the_example_comes_up_on_real_docker_and_leaves_nothing() {
     assert!(host.engine.volumes(&host.id).await.expect("listed").is_empty());
     assert!(host.routes.entries().await.expect("listed").is_empty());
     assert_eq!(std::fs::read_dir(host.pool.layout().environments()).expect("listed").count(), 0);
+    drop((environments, host));
+    drop(unmount);
 }

@@ -111,7 +111,12 @@ impl Image {
         // Not `discard`: it costs at every removal what upkeep does once in a while.
         let arguments = ["-t", "xfs", "-o", "loop,nodev,noatime"].map(AsRef::as_ref);
         let places = [self.file.as_os_str(), self.root.as_os_str()];
-        tool::run("mount", &[arguments.as_slice(), &places].concat()).map(|_| ())
+        tool::run("mount", &[arguments.as_slice(), &places].concat())?;
+        // Past the cache of the disk below, or every page would be in memory twice. Not every disk can.
+        if let Some(Err(why)) = self.device().map(|device| tool::run_on("losetup", &["--direct-io=on"], &device)) {
+            tracing::debug!(%why, "the loop file is read and written through the cache of its disk");
+        }
+        Ok(())
     }
 
     /// Ends the mount, and the loop device with it.
