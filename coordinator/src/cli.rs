@@ -22,6 +22,7 @@ mod rollout;
 mod rollout_view;
 mod run;
 mod stack;
+mod stack_check;
 mod terminal;
 mod time;
 
@@ -122,6 +123,7 @@ async fn dispatch(command: Command, global: &Global, output: &Output) -> Result<
     match command {
         Command::Login(login) => login::run(login, global, output).await,
         Command::App(app::Command::Check(check)) => app::check(&check),
+        Command::Env(environment::Command::Check(check)) => stack_check::run(&check, output),
         Command::ExitCodes => {
             output.line(error::EXIT_CODES);
             Ok(ExitCode::SUCCESS)

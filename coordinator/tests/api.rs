@@ -6,4 +6,5 @@ mod certificates;
 mod environments;
 mod rollouts;
 mod sessions;
+mod stack_check;
 mod support;

@@ -179,6 +179,7 @@ async fn again(
     let same = environment.stack_file == ask.stack_file
         && environment.variables == ask.variables
         && row.env_files == ask.env_files
+        && row.file == ask.file
         && environment.app == checked.app
         && environment.wanted == Wanted::Up
         && environment.observed.state != EnvironmentState::Failed

@@ -1,7 +1,6 @@
 //! `muster env`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -11,14 +10,18 @@ use super::client::{Client, idempotency_key, resume};
 use super::environment_view::{Wanted, head, print, print_addresses, print_failure, print_list, progress};
 use super::error::Error;
 use super::output::Output;
+use super::stack::{self, Chosen};
+use super::stack_check::Check;
 use super::terminal::Block;
-use super::{stack, time};
+use super::time;
 
 /// Verbs of `muster env`.
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// Bring the stack up, or to what its file says now, and wait until it is ready
     Up(Up),
+    /// Tell all problems and notices of a stack file at once, without a server
+    Check(Check),
     /// Remove an environment with its data
     Down {
         /// NAME, OWNER/NAME or id; default: as `env up` names it here
@@ -59,9 +62,8 @@ pub enum Command {
 pub struct Up {
     /// Default: the app's name, or the folder's
     name: Option<String>,
-    /// Default: the `stack` of muster.yaml, else compose.yaml in this folder
-    #[arg(long, short)]
-    file: Option<PathBuf>,
+    #[command(flatten)]
+    chosen: Chosen,
     /// Place it on this host
     #[arg(long, default_value = "")]
     host: String,
@@ -81,6 +83,7 @@ pub async fn run(command: Command, client: &Client, output: &Output) -> Result<E
     let mut environments = client.environments();
     match command {
         Command::Up(up) => return self::up(up, client, output).await,
+        Command::Check(check) => return super::stack_check::run(&check, output),
         Command::Down { environment } => {
             let environment = named(environment)?;
             let going = environments.down(v1::DownEnvironmentRequest { environment }).await?.into_inner();
@@ -108,12 +111,12 @@ pub async fn run(command: Command, client: &Client, output: &Output) -> Result<E
 fn named(given: Option<String>) -> Result<String, Error> {
     match given {
         Some(name) => Ok(name),
-        None => Ok(stack::find(None)?.default_name()),
+        None => Ok(stack::find(&Chosen::default())?.default_name()),
     }
 }
 
 async fn up(up: Up, client: &Client, output: &Output) -> Result<ExitCode, Error> {
-    let mut request = stack::find(up.file)?.request()?;
+    let mut request = stack::find(&up.chosen)?.request()?;
     request.name = up.name.unwrap_or(request.name);
     request.host = up.host;
     request.idempotency_key = idempotency_key(up.idempotency_key.as_ref());

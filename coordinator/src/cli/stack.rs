@@ -1,10 +1,12 @@
-//! The stack file of the folder around the caller, and what an environment of it needs from this machine.
+//! The stack files of the folder around the caller, and what an environment of them needs from this machine.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use domain::stack::MountSource;
+use clap::Args;
+use domain::stack::{MountSource, Stack};
+use manifest::stack::{Input, Report};
 use proto::v1;
 
 use super::context::text;
@@ -13,33 +15,90 @@ use super::repository;
 
 const NAMES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"];
 
-/// The stack file, and the folder and app it belongs to.
+/// Which files are read, and which of their profiles are active.
+#[derive(Args, Debug, Clone, Default)]
+pub struct Chosen {
+    /// The stack file; given again: files that are laid over it. Default: COMPOSE_FILE, the `stack` of muster.yaml, or
+    /// compose.yaml in this folder
+    #[arg(long = "file", short, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Also services of this profile; `*`: of all. Default: COMPOSE_PROFILES
+    #[arg(long = "profile", value_name = "NAME")]
+    profiles: Vec<String>,
+}
+
+impl Chosen {
+    /// One file, as it stands.
+    #[must_use]
+    pub fn file(&self, file: PathBuf) -> Self {
+        Self { files: vec![file], profiles: self.profiles.clone() }
+    }
+}
+
+/// Stack files that are read together.
 #[derive(Debug)]
 pub struct StackFile {
     path: PathBuf,
     folder: PathBuf,
+    /// As `manifest` wants it: the names of all files.
+    names: String,
+    /// Files were named: no other is read beside them unless they say so.
+    explicit: bool,
+    profiles: Vec<String>,
     app: String,
 }
 
-/// The file given, or the `stack` of the muster.yaml around here, or compose.yaml in this folder.
+/// The files given, or the `stack` of the muster.yaml around here, or compose.yaml in this folder.
 ///
 /// # Errors
-/// There is none, or the muster.yaml has problems.
-pub fn find(given: Option<PathBuf>) -> Result<StackFile, Error> {
+/// There is none, they lie in different folders, or the muster.yaml has problems.
+pub fn find(chosen: &Chosen) -> Result<StackFile, Error> {
     let manifest = repository::find_manifest();
     let app = manifest.as_deref().map(repository::read_manifest).transpose()?;
     let named = app.as_ref().and_then(|app| app.stack.clone());
     let beside = manifest.as_deref().and_then(Path::parent);
-    let path = match (given, named, beside) {
-        (Some(file), _, _) => file,
+    let mut given = chosen.files.clone();
+    if given.is_empty()
+        && let Some(files) = std::env::var_os("COMPOSE_FILE").filter(|files| !files.is_empty())
+    {
+        given = std::env::split_paths(&files).collect();
+    }
+    let first = match (given.first(), named, beside) {
+        (Some(file), _, _) => file.clone(),
         (None, Some(stack), Some(folder)) => folder.join(stack),
         _ => NAMES.iter().map(PathBuf::from).find(|path| path.is_file()).ok_or_else(|| {
             Error::usage("E_NO_STACK", "no compose.yaml here, and no muster.yaml that names one; use --file")
         })?,
     };
-    let path = std::fs::canonicalize(&path).map_err(|why| Error::file(&path, &why))?;
+    let path = whole(&first)?;
     let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
-    Ok(StackFile { path, folder, app: app.map(|app| app.name.to_string()).unwrap_or_default() })
+    let mut names = vec![name_below(&folder, &path)?];
+    for file in given.iter().skip(1) {
+        names.push(name_below(&folder, &whole(file)?)?);
+    }
+    Ok(StackFile {
+        path,
+        folder,
+        names: names.join(":"),
+        explicit: !given.is_empty(),
+        profiles: chosen.profiles.clone(),
+        app: app.map(|app| app.name.to_string()).unwrap_or_default(),
+    })
+}
+
+fn whole(path: &Path) -> Result<PathBuf, Error> {
+    std::fs::canonicalize(path).map_err(|why| Error::file(path, &why))
+}
+
+/// A file's path in the first file's folder, as stack files name others.
+fn name_below(folder: &Path, path: &Path) -> Result<String, Error> {
+    let refuse = |why: &str| Error::usage("E_STACK_OUTSIDE_FOLDER", format!("{}: {why}", path.display()));
+    let below = path.strip_prefix(folder).map_err(|_| {
+        refuse("all files of a stack lie in the first one's folder; move it there, or include it from a file above")
+    })?;
+    let parts: Option<Vec<&str>> = below.iter().map(|part| part.to_str()).collect();
+    let name = parts.map(|parts| parts.join("/")).ok_or_else(|| refuse("its name is no text"))?;
+    if name.contains(':') { Err(refuse("a stack file has no ':' in its name")) } else { Ok(name) }
 }
 
 impl StackFile {
@@ -54,37 +113,72 @@ impl StackFile {
         name.trim_matches('-').to_owned()
     }
 
-    /// Reads the file as the coordinator will, so that its problems are told at once; asks the local agent for a
+    /// The caller's variables, with the profiles that were asked for.
+    fn variables(&self) -> BTreeMap<String, String> {
+        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        let mut all: BTreeMap<String, String> = std::env::vars_os().filter_map(text).collect();
+        if !self.profiles.is_empty() {
+            all.insert("COMPOSE_PROFILES".to_owned(), self.profiles.join(","));
+        }
+        all
+    }
+
+    /// The text of another file; links are followed only inside the folder.
+    fn text_of(&self, path: &str) -> Option<String> {
+        let beside = path.ends_with(".override.yml") || path.ends_with(".override.yaml");
+        if self.explicit && beside && !path.contains('/') && !self.names.split(':').any(|name| name == path) {
+            return None;
+        }
+        let found = std::fs::canonicalize(self.folder.join(path)).ok()?;
+        if found.starts_with(&self.folder) && found.is_file() { text(&found).ok() } else { None }
+    }
+
+    /// Reads all files, and tells everything about them; `shown` is the name of the first one in messages.
+    ///
+    /// # Errors
+    /// The first file cannot be read. Problems of the files are in the report.
+    pub fn report(&self, shown: Option<&str>) -> Result<Report, Error> {
+        let first = text(&self.path)?;
+        let rest = self.names.split_once(':').map(|(_, rest)| format!(":{rest}")).unwrap_or_default();
+        let file = match shown.filter(|shown| !shown.contains(':')) {
+            Some(shown) => format!("{shown}{rest}"),
+            None => self.names.clone(),
+        };
+        let variables = self.variables();
+        let files = |path: &str| self.text_of(path);
+        Ok(manifest::stack::check(Input { file: &file, text: &first, variables: &variables, files: &files }))
+    }
+
+    /// Reads the files as the coordinator will, so that their problems are told at once; asks the local agent for a
     /// grant when the stack uses files of its folder.
     ///
     /// # Errors
-    /// The file cannot be read or has problems, or the agent refuses.
+    /// A file cannot be read or has problems, or the agent refuses.
     pub fn request(&self) -> Result<v1::UpEnvironmentRequest, Error> {
         let stack_file = text(&self.path)?;
-        let file = self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let env_files = RefCell::new(BTreeMap::new());
         let files = |path: &str| {
-            let found = text(&self.folder.join(path)).ok();
+            let found = self.text_of(path);
             if let Some(found) = &found {
                 env_files.borrow_mut().insert(path.to_owned(), found.clone());
             }
             found
         };
-        let all: BTreeMap<String, String> = std::env::vars().collect();
-        let input = manifest::stack::Input { file: &file, text: &stack_file, variables: &all, files: &files };
+        let all = self.variables();
+        let input = Input { file: &self.names, text: &stack_file, variables: &all, files: &files };
         let reading = manifest::stack::read(input).map_err(|problems| repository::problems_error(&problems))?;
         let env_files = env_files.into_inner();
-        let mut names = names_used(&stack_file);
+        let mut names = reading.names;
         names.extend(env_files.values().flat_map(|text| names_used(text)));
-        let folder = reading.stack.services.values().any(|service| {
-            service.build.is_some() || service.mounts.iter().any(|mount| matches!(mount.source, MountSource::Folder(_)))
-        });
+        let folder = uses_folder(&reading.stack);
         let (grant, grant_host) = if folder { grant(&self.folder)? } else { (String::new(), String::new()) };
         Ok(v1::UpEnvironmentRequest {
             name: self.default_name(),
             app: self.app.clone(),
             stack_file,
-            file,
+            file: self.names.clone(),
             // Only names that the files use leave this machine.
             variables: all.into_iter().filter(|(name, _)| names.contains(name)).collect(),
             env_files,
@@ -95,7 +189,13 @@ impl StackFile {
     }
 }
 
-/// Every `$NAME` and `${NAME` of a text. Too many do no harm: only those that are set are sent.
+fn uses_folder(stack: &Stack) -> bool {
+    stack.services.values().any(|service| {
+        service.build.is_some() || service.mounts.iter().any(|mount| matches!(mount.source, MountSource::Folder(_)))
+    })
+}
+
+/// Every `$NAME` and `${NAME` of a file of variables. Too many do no harm: only those that are set are sent.
 fn names_used(text: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     let mut rest = text;
