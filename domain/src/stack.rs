@@ -138,6 +138,8 @@ pub struct Service {
     pub pids_limit: Option<u32>,
     /// Further lines of its `/etc/hosts`: a name and an IP address.
     pub extra_hosts: Vec<(String, String)>,
+    /// Kernel settings of its own, as `net.core.somaxconn`.
+    pub sysctls: BTreeMap<String, String>,
     /// Further groups of its user, as names or numbers.
     pub group_add: Vec<String>,
     /// Its processes cannot gain rights, by set-uid programs for example.

@@ -82,6 +82,7 @@ def service(raw, folder):
         "extra_hosts": sorted(hosts(one.get("extra_hosts") or {})),
         "group_add": [str(group) for group in one.get("group_add", [])],
         "no_new_privileges": any("no-new-privileges" in str(given) for given in one.get("security_opt", [])),
+        "sysctls": {name: str(value) for name, value in (one.get("sysctls") or {}).items()},
         "profiles": sorted(one.get("profiles", [])),
     }
 

@@ -143,6 +143,8 @@ pub struct Rights {
     pub pids: Option<u32>,
     /// Lines of `/etc/hosts`: name and address.
     pub extra_hosts: Vec<(String, String)>,
+    /// Kernel settings of its own.
+    pub sysctls: BTreeMap<String, String>,
     /// Further groups of its user.
     pub groups: Vec<String>,
     /// No rights can be gained, by set-uid programs for example.

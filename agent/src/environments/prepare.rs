@@ -58,6 +58,7 @@ fn rights(service: &Service) -> Rights {
         ulimits: service.ulimits.iter().map(|(name, limit)| (name.clone(), limit.soft, limit.hard)).collect(),
         pids: service.pids_limit,
         extra_hosts: service.extra_hosts.clone(),
+        sysctls: service.sysctls.clone(),
         groups: service.group_add.clone(),
         no_new_privileges: service.no_new_privileges,
     }

@@ -9,7 +9,8 @@ use crate::problem::Code;
 use crate::reader::{Fields, Keys, Reader, shown};
 use crate::yaml::{Node, Value};
 
-const UNUSED: [&str; 8] = ["cache_from", "cache_to", "no_cache", "pull", "tags", "labels", "provenance", "sbom"];
+const UNUSED: [&str; 9] =
+    ["cache_from", "cache_to", "no_cache", "pull", "tags", "labels", "provenance", "sbom", "platforms"];
 const REFUSED: [&str; 4] = ["privileged", "entitlements", "network", "isolation"];
 
 const KEYS: Keys = Keys {
@@ -25,7 +26,8 @@ const KEYS: Keys = Keys {
         "tags",
         "labels",
         "provenance",
-        "sbom", // REFUSED
+        "sbom",
+        "platforms", // REFUSED
         "privileged",
         "entitlements",
         "network",
@@ -36,7 +38,6 @@ const KEYS: Keys = Keys {
         ("ssh", "fetch sources before the build"),
         ("secrets", "fetch what needs secrets before the build"),
         ("additional_contexts", "copy what is needed into the context"),
-        ("platforms", "the host's own platform is built"),
         ("extra_hosts", "leave it out"),
         ("shm_size", "leave it out"),
         ("ulimits", "leave it out"),

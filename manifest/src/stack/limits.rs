@@ -64,6 +64,15 @@ pub(super) fn read(r: &mut Reader, fields: Fields<'_>, place: &str) -> Limits {
     }
 }
 
+/// One container runs per service; none is not what a service is for.
+pub(super) fn replicas(r: &mut Reader, node: &Node, place: &str) {
+    match r.number(node, place, 0, 10_000) {
+        Some(0) => r.unsupported(node.pos, &format!("0 for {place}"), "give the service a profile"),
+        Some(1) | None => {}
+        Some(_) => r.notice(node.pos, format!("{place} is {}; one container runs per service", shown(node))),
+    }
+}
+
 fn deploy(r: &mut Reader, node: &Node, place: &str) -> Option<Limits> {
     let place = format!("deploy of {place}");
     let fields = r.fields(node, &place, &DEPLOY)?;
@@ -72,14 +81,8 @@ fn deploy(r: &mut Reader, node: &Node, place: &str) -> Option<Limits> {
             r.notice(entry.pos, format!("{key:?} in {place} is not used"));
         }
     }
-    if let Some(node) = fields.get("replicas")
-        && !matches!(&node.value, Value::Scalar(scalar) if scalar.text == "1")
-    {
-        r.unsupported(
-            node.pos,
-            &format!("another number than 1 of replicas in {place}"),
-            "one container runs per service",
-        );
+    if let Some(node) = fields.get("replicas") {
+        replicas(r, node, &format!("replicas in {place}"));
     }
     let resources = r.fields(fields.get("resources")?, &format!("resources in {place}"), &RESOURCES)?;
     if let Some(entry) = resources.entry("reservations") {

@@ -88,6 +88,7 @@ fn service(loader: &mut Loader<'_>, key: &str, base: &Rc<Node>, over: &Rc<Node>)
         "x-muster" => plain(loader, key, base, over),
         _ if key.starts_with("x-") => Rc::clone(over),
         // A name alone takes its value from outside, and so stands over a value of the earlier file.
+        "sysctls" => plain(loader, key, &keyed(base, no_value), &keyed(over, no_value)),
         "environment" => {
             let (base, over) = (keyed(base, no_value), keyed(over, no_value));
             if are_maps(&base, &over) {

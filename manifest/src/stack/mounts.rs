@@ -36,6 +36,13 @@ pub(super) fn read(r: &mut Reader, fields: Fields<'_>, place: &str, scope: &Scop
     if let Some(node) = fields.get("volumes") {
         let place = format!("volumes of {place}");
         for item in r.list(node, &place).unwrap_or_default() {
+            if is_clock(item) {
+                r.notice(
+                    item.pos,
+                    format!("{place}: {} is left out: containers keep their own time zone; set TZ", source(item)),
+                );
+                continue;
+            }
             let mount = match &item.value {
                 Value::Map(_) => long(r, item, &place, scope),
                 _ => short(r, item, &place, scope),
@@ -59,6 +66,20 @@ pub(super) fn read(r: &mut Reader, fields: Fields<'_>, place: &str, scope: &Scop
         }
     }
     mounts
+}
+
+/// Where a mount's files come from, as it stands there; empty for none.
+fn source(item: &Node) -> &str {
+    match (&item.value, item.get("source").map(|node| &node.value)) {
+        (Value::Scalar(scalar), _) if scalar.raw.is_none() => scalar.text.split(':').next().unwrap_or_default(),
+        (_, Some(Value::Scalar(scalar))) if scalar.raw.is_none() => &scalar.text,
+        _ => "",
+    }
+}
+
+/// The host's time zone, which many files mount: the one path of the host that says nothing of it.
+fn is_clock(item: &Node) -> bool {
+    matches!(source(item), "/etc/localtime" | "/etc/timezone" | "/usr/share/zoneinfo")
 }
 
 fn push(r: &mut Reader, node: &Node, place: &str, mount: Option<Mount>, mounts: &mut Vec<Mount>) {

@@ -222,8 +222,8 @@ pub(super) fn extra_hosts(r: &mut Reader, fields: Fields<'_>, place: &str) -> Ve
 
 fn host(r: &mut Reader, node: &Node, place: &str, name: &str, address: &str) -> Option<(String, String)> {
     if address == "host-gateway" {
-        let message = format!("{place} has {}: an environment does not reach its host", shown(node));
-        r.problem(Code::StackRefused, node.pos, message, "run what it is to reach as a service");
+        let message = format!("{place}: {} is left out: an environment does not reach its host", shown(node));
+        r.notice(node.pos, message);
         return None;
     }
     let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
@@ -234,6 +234,55 @@ fn host(r: &mut Reader, node: &Node, place: &str, name: &str, address: &str) -> 
             None
         }
     }
+}
+
+/// `sysctls`: only those that a container has of its own.
+pub(super) fn sysctls(r: &mut Reader, fields: Fields<'_>, place: &str) -> BTreeMap<String, String> {
+    let Some(node) = fields.get("sysctls") else { return BTreeMap::new() };
+    let place = format!("sysctls of {place}");
+    let mut found = BTreeMap::new();
+    let mut one = |r: &mut Reader, at: &Node, name: &str, value: &str| {
+        if !is_own_sysctl(name) {
+            let message =
+                format!("{:?} in {place} is refused: it would change the settings of the whole host", cut(name));
+            r.problem(
+                Code::StackRefused,
+                at.pos,
+                message,
+                "remove it; net.*, kernel.msg*, kernel.sem, kernel.shm* and fs.mqueue.* are fine",
+            );
+        } else if value.len() > 200 || value.chars().any(char::is_control) {
+            r.value(at, format!("{:?} in {place} is no setting", cut(name)), "write NAME: VALUE");
+        } else {
+            found.insert(name.to_owned(), value.to_owned());
+        }
+    };
+    match &node.value {
+        Value::Map(entries) => {
+            for entry in entries.iter().take(MAX_ITEMS) {
+                if let Some(value) = r.text(&entry.value, &place).map(str::to_owned) {
+                    one(r, &entry.value, &entry.key, &value);
+                }
+            }
+        }
+        _ => {
+            for item in items(r, node, &place) {
+                let Some(text) = r.text(item, &place) else { continue };
+                match text.split_once('=') {
+                    Some((name, value)) => one(r, item, name, value),
+                    None => r.value(item, format!("{place} has {}", shown(item)), "write NAME=VALUE"),
+                }
+            }
+        }
+    }
+    found
+}
+
+/// Settings that the kernel keeps apart for each container.
+fn is_own_sysctl(name: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+    let own = ["net.", "fs.mqueue.", "kernel.msg", "kernel.shm"].iter().any(|start| name.starts_with(start));
+    name.len() <= 100 && name.bytes().all(inner) && (own || name == "kernel.sem")
 }
 
 /// A name by which a host is found.

@@ -30,6 +30,9 @@ pub(super) fn read(
         r.missing(fields.pos, "image", place, "write image: NAME:TAG, or build: FOLDER");
     }
     let limits = limits::read(r, fields, place);
+    if let Some(node) = fields.get("scale") {
+        limits::replicas(r, node, &format!("scale of {place}"));
+    }
     let store = store::read(r, fields, place, image.as_deref());
     let muster = muster::of_service(r, fields, place);
     let mounts = mounts::read(r, fields, place, scope);
@@ -50,6 +53,7 @@ pub(super) fn read(
         ulimits: rights::ulimits(r, fields, place),
         extra_hosts: rights::extra_hosts(r, fields, place),
         group_add: rights::group_add(r, fields, place),
+        sysctls: rights::sysctls(r, fields, place),
         no_new_privileges: rights::no_new_privileges(r, fields, place),
         pids_limit: limits.pids,
         image,

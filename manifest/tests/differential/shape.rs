@@ -44,6 +44,7 @@ pub fn service(service: &Service, theirs: &Value) -> Value {
         "extra_hosts": service.extra_hosts,
         "group_add": service.group_add,
         "no_new_privileges": service.no_new_privileges,
+        "sysctls": service.sysctls,
     })
 }
 

@@ -67,6 +67,7 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
         extra_hosts: some(
             &spec.rights.extra_hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect::<Vec<_>>(),
         ),
+        sysctls: (!spec.rights.sysctls.is_empty()).then(|| spec.rights.sysctls.clone().into_iter().collect()),
         group_add: some(&spec.rights.groups),
         security_opt: spec.rights.no_new_privileges.then(|| vec!["no-new-privileges".to_owned()]),
         ..HostConfig::default()

@@ -75,6 +75,38 @@ fn rights_and_limits_are_read() {
 }
 
 #[test]
+fn what_is_left_out_or_not_used_is_told() {
+    for (keys, part) in [
+        ("volumes: ['/etc/localtime:/etc/localtime:ro']", "/etc/localtime is left out"),
+        ("volumes: [{ type: bind, source: /etc/timezone, target: /etc/timezone }]", "/etc/timezone is left out"),
+        ("extra_hosts: ['host.docker.internal:host-gateway']", "does not reach its host"),
+        ("dns: 8.8.8.8", "\"dns\" of service web is not used"),
+        ("deploy: { replicas: 3 }", "one container runs per service"),
+        ("scale: 2", "one container runs per service"),
+        ("platform: linux/arm64", "the host's own platform"),
+        ("cpuset: 0,1", "only mem_limit, cpus and pids_limit"),
+    ] {
+        let reading = plain(&web(keys)).unwrap_or_else(|problems| panic!("{keys}\n{problems:?}"));
+        assert!(reading.notices.iter().any(|notice| notice.message.contains(part)), "{keys}\n{:?}", reading.notices);
+        let web = &reading.stack.services["web"];
+        assert!(web.mounts.is_empty() && web.extra_hosts.is_empty(), "{keys}");
+    }
+}
+
+#[test]
+fn kernel_settings_of_the_container_are_read_in_both_forms() {
+    let expected = [("kernel.sem", "1 2"), ("net.core.somaxconn", "1024")];
+    for keys in [
+        "sysctls: { net.core.somaxconn: 1024, kernel.sem: '1 2' }",
+        "sysctls: [net.core.somaxconn=1024, kernel.sem=1 2]",
+    ] {
+        let found = service(keys).sysctls;
+        let found: Vec<_> = found.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
 fn names_of_networks_and_links_are_names_of_the_service() {
     let text = "services:\n  db: { image: a, networks: { n: { aliases: [store, db2] } } }\n  web: { image: b, links: ['db:database', db] }\nnetworks: { n: }\n";
     let stack = plain(text).unwrap().stack;
