@@ -113,6 +113,10 @@ fn name(r: &mut Reader, what: &'static str, text: &str, pos: Pos) -> Option<Name
 
 fn stack_path(r: &mut Reader, node: &Node) -> Option<String> {
     let text = r.text(node, "stack")?;
+    if text.contains(':') {
+        r.value(node, format!("stack is {}", shown(node)), "name one file; it can include others");
+        return None;
+    }
     match path::inside(text).map(|path| (path != ".").then_some(path)) {
         Ok(Some(path)) => Some(path),
         Ok(None) => {

@@ -28,6 +28,33 @@ pub fn parse(
     if parser.problems.is_empty() { Ok(parser.values) } else { Err(parser.problems) }
 }
 
+/// Reads lines as they stand: no quotes, no comments behind a value, no variables.
+///
+/// # Errors
+/// As [`parse`].
+pub(crate) fn raw(file: &str, text: &str) -> Result<BTreeMap<String, String>, Vec<Problem>> {
+    let mut parser = DotEnv { file, known: BTreeMap::new(), values: BTreeMap::new(), problems: Vec::new() };
+    if text.len() > MAX_BYTES || text.contains('\0') {
+        parser.problem(1, 1, "the file is larger than 1 MiB, or no text");
+    }
+    for (n, line) in text.lines().enumerate() {
+        if line.trim().is_empty() || line.starts_with('#') {
+            continue;
+        }
+        match line.split_once('=') {
+            Some((name, value)) if is_name(name) => drop(parser.values.insert(name.to_owned(), value.to_owned())),
+            _ => parser.problem(n + 1, 1, "this is no NAME=value"),
+        }
+    }
+    if parser.problems.is_empty() { Ok(parser.values) } else { Err(parser.problems) }
+}
+
+/// Names that a text asks its surroundings for: in values, and alone on a line.
+pub(crate) fn names(text: &str) -> impl Iterator<Item = String> {
+    let alone = text.lines().map(str::trim).filter(|line| is_name(line)).map(str::to_owned);
+    interpolate::names(text).chain(alone)
+}
+
 struct DotEnv<'a> {
     file: &'a str,
     /// What `$NAME` means at this line.
@@ -204,6 +231,18 @@ mod tests {
             assert_eq!(read(text).unwrap()["A"], value, "{text:?}");
         }
         assert_eq!(read("OUT\nNO").unwrap(), [("OUT".to_owned(), "o".to_owned())].into());
+    }
+
+    #[test]
+    fn raw_values_stay_as_they_stand() {
+        let read = raw("f", "# c\nA='$X' # no comment\n\nB=\n").unwrap();
+        assert_eq!((read["A"].as_str(), read["B"].as_str(), read.len()), ("'$X' # no comment", "", 2));
+        assert_eq!(raw("f", "A=1\nB\n").unwrap_err()[0].line, 2);
+    }
+
+    #[test]
+    fn names_of_others_are_found() {
+        assert_eq!(names("A=$B\n C \nD='${E:-x}'\n# F\n").collect::<Vec<_>>(), ["B", "E", "C"]);
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub(crate) struct Reader {
     notices: Vec<Notice>,
     /// Names of variables that the files ask for.
     pub(crate) names: BTreeSet<String>,
+    /// Stands before the names of all files in messages: the first one's folder, with `/`.
+    pub(crate) prefix: String,
 }
 
 /// A map whose keys were checked.
@@ -84,7 +86,14 @@ impl Reader {
 
     /// A reader of files that are told one by one.
     pub(crate) fn empty(family: &'static Family) -> Self {
-        Self { sources: Vec::new(), family, problems: Vec::new(), notices: Vec::new(), names: BTreeSet::new() }
+        Self {
+            sources: Vec::new(),
+            family,
+            problems: Vec::new(),
+            notices: Vec::new(),
+            names: BTreeSet::new(),
+            prefix: String::new(),
+        }
     }
 
     /// One more file; answers what [`Pos::file`] is in it.
@@ -96,7 +105,7 @@ impl Reader {
 
     /// The same files without any problems yet, for a look whose problems may not count.
     pub(crate) fn aside(&self) -> Self {
-        Self { sources: self.sources.clone(), ..Self::empty(self.family) }
+        Self { sources: self.sources.clone(), prefix: self.prefix.clone(), ..Self::empty(self.family) }
     }
 
     /// Whether something is wrong already.
@@ -121,6 +130,11 @@ impl Reader {
     /// What `$NAME` means at this place.
     pub(crate) fn variables(&self, pos: Pos) -> Rc<Variables> {
         self.source(pos).map(|source| Rc::clone(&source.variables)).unwrap_or_default()
+    }
+
+    /// A file's name in messages, from its path in the first one's folder.
+    pub(crate) fn named(&self, path: &str) -> String {
+        format!("{}{path}", self.prefix)
     }
 
     fn file(&self, pos: Pos) -> String {

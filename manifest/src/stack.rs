@@ -122,13 +122,14 @@ pub fn read(input: Input<'_>) -> Result<Reading, Vec<Problem>> {
 #[must_use]
 pub fn check(input: Input<'_>) -> Report {
     let file = input.file.split(':').next().unwrap_or_default().to_owned();
-    let variables = match variables(input) {
+    let mut reader = Reader::empty(&STACK);
+    reader.prefix = file.rsplit_once('/').map(|(folder, _)| format!("{folder}/")).unwrap_or_default();
+    let variables = match variables(&mut reader, input) {
         Ok(variables) => Rc::new(variables),
         Err(problems) => {
-            return Report { file, stack: None, problems, notices: Vec::new(), names: BTreeSet::new() };
+            return Report { file, stack: None, problems, notices: Vec::new(), names: reader.names };
         }
     };
-    let mut reader = Reader::empty(&STACK);
     let tree = load::stack(&mut reader, input, &variables);
     let stack = tree.and_then(|tree| read_stack(&mut reader, &tree, &variables, input.files));
     let names = std::mem::take(&mut reader.names);
@@ -148,9 +149,10 @@ fn unexplained(file: &str) -> Problem {
 }
 
 /// `.env` under the given variables.
-fn variables(input: Input<'_>) -> Result<Variables, Vec<Problem>> {
+fn variables(r: &mut Reader, input: Input<'_>) -> Result<Variables, Vec<Problem>> {
     let Some(text) = (input.files)(".env") else { return Ok(input.variables.clone()) };
-    let mut all = dotenv::parse(".env", &text, input.variables)?;
+    r.names.extend(dotenv::names(&text));
+    let mut all = dotenv::parse(&r.named(".env"), &text, input.variables)?;
     all.extend(input.variables.iter().map(|(name, value)| (name.clone(), value.clone())));
     Ok(all)
 }

@@ -9,7 +9,7 @@ use crate::problem::Code;
 use crate::reader::{Fields, Keys, Reader, cut, shown};
 use crate::yaml::{Node, Scalar, Value};
 
-const ENV_FILE: Keys = Keys { known: &["path", "required"], absent: &[("format", "files are read as .env files")] };
+const ENV_FILE: Keys = Keys { known: &["path", "required", "format"], absent: &[] };
 
 /// The variables of a service: those of its files, under its own.
 pub(super) fn read(r: &mut Reader, fields: Fields<'_>, place: &str, scope: &Scope<'_>) -> BTreeMap<String, String> {
@@ -149,16 +149,17 @@ fn files(r: &mut Reader, node: &Node, place: &str, scope: &Scope<'_>, variables:
 }
 
 fn file(r: &mut Reader, node: &Node, place: &str, scope: &Scope<'_>, variables: &mut BTreeMap<String, String>) {
-    let (path_node, required) = match &node.value {
+    let (path_node, required, raw) = match &node.value {
         Value::Map(_) => {
             let Some(fields) = r.fields(node, place, &ENV_FILE) else { return };
             let Some(path) = fields.get("path") else {
                 r.missing(node.pos, "path", place, "");
                 return;
             };
-            (path.as_ref(), fields.get("required").and_then(|node| r.boolean(node, "required")).unwrap_or(true))
+            let required = fields.get("required").and_then(|node| r.boolean(node, "required")).unwrap_or(true);
+            (path.as_ref(), required, fields.get("format").is_some_and(|node| is_raw(r, node, place)))
         }
-        _ => (node, true),
+        _ => (node, true, false),
     };
     let Some(text) = r.text(path_node, place) else { return };
     let path = match path::below(r.base(path_node.pos), text) {
@@ -169,16 +170,34 @@ fn file(r: &mut Reader, node: &Node, place: &str, scope: &Scope<'_>, variables: 
         }
     };
     match (scope.files)(&path) {
-        Some(text) => match dotenv::parse(&path, &text, &r.variables(path_node.pos)) {
-            Ok(given) => variables.extend(given),
-            Err(problems) => r.foreign(problems),
-        },
+        Some(text) => {
+            let read = if raw {
+                dotenv::raw(&r.named(&path), &text)
+            } else {
+                r.names.extend(dotenv::names(&text));
+                dotenv::parse(&r.named(&path), &text, &r.variables(path_node.pos))
+            };
+            match read {
+                Ok(given) => variables.extend(given),
+                Err(problems) => r.foreign(problems),
+            }
+        }
         None if required => {
             let message = format!("{place} is {}, which does not exist", shown(path_node));
             r.problem(Code::StackEnvFile, path_node.pos, message, "make it, or write { path: FILE, required: false }");
         }
         None => {}
     }
+}
+
+/// Lines as they stand, instead of those of a `.env` file.
+fn is_raw(r: &mut Reader, node: &Node, place: &str) -> bool {
+    let place = format!("format in {place}");
+    let text = r.text(node, &place);
+    if text.is_some_and(|text| text != "raw") {
+        r.value(node, format!("{place} is {}", shown(node)), "use raw, or leave it out");
+    }
+    text == Some("raw")
 }
 
 #[cfg(test)]

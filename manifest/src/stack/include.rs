@@ -123,7 +123,8 @@ impl Loader<'_> {
                 }
                 continue;
             };
-            match dotenv::parse(&path, &text, &place.variables) {
+            self.r.names.extend(dotenv::names(&text));
+            match dotenv::parse(&self.r.named(&path), &text, &place.variables) {
                 Ok(given) => variables.extend(given),
                 Err(problems) => self.r.foreign(problems),
             }

@@ -39,8 +39,6 @@ pub(super) struct Place {
 pub(super) struct Loader<'a> {
     pub(super) r: &'a mut Reader,
     pub(super) files: &'a dyn Fn(&str) -> Option<String>,
-    /// Stands before the names of all files in messages.
-    prefix: String,
     opened: usize,
     bytes: usize,
     nodes: usize,
@@ -59,11 +57,10 @@ pub(super) struct Loader<'a> {
 pub(super) fn stack(r: &mut Reader, input: Input<'_>, variables: &Rc<Variables>) -> Option<Rc<Node>> {
     let mut names = input.file.split(':');
     let first = names.next().unwrap_or_default();
-    let (prefix, main) = first.rsplit_once('/').map_or((String::new(), first), |(f, name)| (format!("{f}/"), name));
+    let main = first.rsplit_once('/').map_or(first, |(_, name)| name);
     let mut loader = Loader {
         r,
         files: input.files,
-        prefix,
         opened: 0,
         bytes: 0,
         nodes: 0,
@@ -131,7 +128,7 @@ impl Loader<'_> {
             self.fail(Code::StackTooLarge, asked, "the files have more than 4 MiB together", "write less");
             return None;
         }
-        let name = format!("{}{}", self.prefix, place.path);
+        let name = self.r.named(&place.path);
         let (base, variables) = (place.base.clone(), Rc::clone(&place.variables));
         let index = self.r.add(Source { name: name.clone(), base, variables });
         let tree = match yaml::parse_nth(index, &name, &STACK, &text) {

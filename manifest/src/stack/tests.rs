@@ -275,6 +275,7 @@ fn cases() -> Vec<(String, Code, &'static str)> {
         with("environment: { A: '${X:?give X}' }", Code::StackVariable, "X is required: give X"),
         with("env_file: gone.env", Code::StackEnvFile, "does not exist"),
         with("env_file: ../x.env", Code::StackOutsideFolder, "leaves the folder"),
+        with("env_file: { path: x.env, format: json }", Code::StackValue, "use raw"),
         with("ports: [70000]", Code::StackPort, "1 to 65535"),
         with("ports: ['1-300']", Code::StackRange, "more than 100"),
         with("ports: [{ published: 80 }]", Code::StackMissingKey, "target"),

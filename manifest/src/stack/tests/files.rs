@@ -96,6 +96,8 @@ fn names_in_messages_begin_with_the_first_files_folder() {
     let variables = BTreeMap::new();
     let input = Input { file: "deploy/compose.yaml", text, variables: &variables, files: &files };
     assert_eq!(read(input).unwrap_err()[0].file, "deploy/db.yaml");
+    let files = |path: &str| (path == ".env").then(|| "1=x\n".to_owned());
+    assert_eq!(read(Input { files: &files, ..input }).unwrap_err()[0].file, "deploy/.env");
 }
 
 #[test]
