@@ -3,6 +3,7 @@
 mod cases;
 mod choosing;
 mod disk;
+mod killed;
 mod loop_file;
 mod tree;
 

@@ -21,6 +21,8 @@ pub struct Upkeep {
     pub measured: Usage,
     /// Something was removed since bytes were last given back.
     pub removed: bool,
+    /// It was below its floor at the last look.
+    low: bool,
     trimmed_at: Option<Instant>,
     measured_at: Option<Instant>,
 }
@@ -49,11 +51,13 @@ impl Pool {
         self.upkeep.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn look_after(&self) {
+    /// One look.
+    pub(super) fn look_after(&self) {
         let space = self.space();
         if space.available < space.total / 5 {
             self.grow();
         }
+        self.warn();
         let due = |last: Option<Instant>, every: Duration| last.is_none_or(|last| last.elapsed() >= every);
         let (trim, measure) = {
             let state = self.state();
@@ -66,6 +70,21 @@ impl Pool {
             let measured = self.measure();
             let mut state = self.state();
             (state.measured, state.measured_at) = (measured, Some(Instant::now()));
+        }
+    }
+
+    /// Says once that nothing new can be made, and once that it can again.
+    fn warn(&self) {
+        let (available, floor) = (self.available(), self.floor());
+        let low = available < floor;
+        if std::mem::replace(&mut self.state().low, low) == low {
+            return;
+        }
+        let (available_mib, floor_mib) = (available >> 20, floor >> 20);
+        if low {
+            tracing::warn!(available_mib, floor_mib, "the pool is below its floor; nothing new is made in it");
+        } else {
+            tracing::info!(available_mib, "the pool has room again");
         }
     }
 

@@ -13,7 +13,7 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
     std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()).collect()
 }
 
-fn nothing_is_left(case: &Case) {
+pub fn nothing_is_left(case: &Case) {
     let layout = case.pool().layout();
     assert_eq!(entries(&layout.unfinished()), Vec::<PathBuf>::new());
     assert_eq!(entries(&layout.trash()), Vec::<PathBuf>::new());
