@@ -363,3 +363,28 @@ fn every_key_is_in_the_reference() {
         assert_eq!(keys.undocumented(reference), Vec::<&str>::new());
     }
 }
+
+#[test]
+fn every_key_of_a_service_stands_in_its_own_list_of_the_reference() {
+    let reference = include_str!("../../../docs/stack-file.md");
+    let section = |name: &str| {
+        let rest = reference.split_once(&format!("## {name}")).unwrap_or_else(|| panic!("no section {name}")).1;
+        rest.split("\n## ").next().unwrap_or_default()
+    };
+    let (outside, not_yet) = section("Refused").split_once("does not run yet").expect("two lists");
+    let names = |text: &str, key: &str| text.contains(&format!("`{key}`"));
+    for (key, _) in keys::UNUSED {
+        assert!(names(section("Rewritten"), key), "{key}");
+    }
+    for (key, _) in keys::REFUSED {
+        assert!(names(outside, key), "{key}");
+    }
+    for (key, _) in keys::SERVICE.absent {
+        assert!(names(not_yet, key), "{key}");
+    }
+    let other = |key: &&&str| keys::UNUSED.iter().chain(keys::REFUSED).all(|(listed, _)| listed != *key);
+    for key in keys::SERVICE.known.iter().filter(other) {
+        assert!(names(section("Honoured"), key) || names(section("Rewritten"), key), "{key}");
+        assert!(!names(not_yet.split(';').next().unwrap_or_default(), key), "{key}");
+    }
+}
