@@ -62,6 +62,16 @@ fn files_that_were_named_are_read_together_and_others_each_alone() {
 }
 
 #[test]
+fn compose_file_names_the_files_in_the_environment_or_beside_the_caller() {
+    let good = "services: { web: { image: a } }\n";
+    let files =
+        [(".env", "COMPOSE_FILE=one.yaml:two.yaml\n"), ("one.yaml", good), ("two.yaml", OVER), ("compose.yaml", good)];
+    let (_, text) = check(&files, &[]);
+    assert!(text.contains("two.yaml:2:16: error") && text.contains("one.yaml: 1 problem"), "{text}");
+    assert_eq!(check(&files, &["-f", "compose.yaml"]).0.status.code(), Some(0));
+}
+
+#[test]
 fn profiles_are_asked_for_by_name() {
     let files = [("compose.yaml", "services:\n  web: { image: a }\n  tool: { image: b, profiles: [ops] }\n")];
     assert!(check(&files, &[]).1.contains("1 service, no problems, 1 notice"));

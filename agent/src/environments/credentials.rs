@@ -32,7 +32,9 @@ pub fn read(
     if first.stack.settings.credentials == domain::stack::Credentials::Keep {
         return Ok(first);
     }
-    for name in first.names.iter().take(MAX_VARIABLES).cloned() {
+    // Those whose names say so first: of a large file only so many are looked at.
+    let (likely, others): (Vec<&String>, Vec<&String>) = first.names.iter().partition(|name| says_password(name));
+    for name in likely.into_iter().chain(others).take(MAX_VARIABLES).cloned() {
         let mut probe = input.variables.clone();
         probe.insert(name.clone(), MARK.to_owned());
         let Ok(reading) = manifest::stack::read(Input { variables: &probe, ..input }) else { continue };

@@ -1,7 +1,7 @@
 //! The stack files of the folder around the caller, and what an environment of them needs from this machine.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -57,12 +57,7 @@ pub fn find(chosen: &Chosen) -> Result<StackFile, Error> {
     let app = manifest.as_deref().map(repository::read_manifest).transpose()?;
     let named = app.as_ref().and_then(|app| app.stack.clone());
     let beside = manifest.as_deref().and_then(Path::parent);
-    let mut given = chosen.files.clone();
-    if given.is_empty()
-        && let Some(files) = std::env::var_os("COMPOSE_FILE").filter(|files| !files.is_empty())
-    {
-        given = std::env::split_paths(&files).collect();
-    }
+    let given = if chosen.files.is_empty() { files_by_variable() } else { chosen.files.clone() };
     let first = match (given.first(), named, beside) {
         (Some(file), _, _) => file.clone(),
         (None, Some(stack), Some(folder)) => folder.join(stack),
@@ -84,6 +79,16 @@ pub fn find(chosen: &Chosen) -> Result<StackFile, Error> {
         profiles: chosen.profiles.clone(),
         app: app.map(|app| app.name.to_string()).unwrap_or_default(),
     })
+}
+
+/// What `COMPOSE_FILE` says, in the environment or in the `.env` of this folder.
+fn files_by_variable() -> Vec<PathBuf> {
+    let from_file = || {
+        let read = manifest::dotenv::parse(".env", &text(Path::new(".env")).ok()?, &BTreeMap::new());
+        read.ok()?.remove("COMPOSE_FILE").map(Into::into)
+    };
+    let files = std::env::var_os("COMPOSE_FILE").or_else(from_file).filter(|files| !files.is_empty());
+    files.map(|files| std::env::split_paths(&files).collect()).unwrap_or_default()
 }
 
 fn whole(path: &Path) -> Result<PathBuf, Error> {
@@ -170,8 +175,6 @@ impl StackFile {
         let input = Input { file: &self.names, text: &stack_file, variables: &all, files: &files };
         let reading = manifest::stack::read(input).map_err(|problems| repository::problems_error(&problems))?;
         let env_files = env_files.into_inner();
-        let mut names = reading.names;
-        names.extend(env_files.values().flat_map(|text| names_used(text)));
         let folder = uses_folder(&reading.stack);
         let (grant, grant_host) = if folder { grant(&self.folder)? } else { (String::new(), String::new()) };
         Ok(v1::UpEnvironmentRequest {
@@ -180,7 +183,7 @@ impl StackFile {
             stack_file,
             file: self.names.clone(),
             // Only names that the files use leave this machine.
-            variables: all.into_iter().filter(|(name, _)| names.contains(name)).collect(),
+            variables: all.into_iter().filter(|(name, _)| reading.names.contains(name)).collect(),
             env_files,
             grant,
             grant_host,
@@ -193,21 +196,6 @@ fn uses_folder(stack: &Stack) -> bool {
     stack.services.values().any(|service| {
         service.build.is_some() || service.mounts.iter().any(|mount| matches!(mount.source, MountSource::Folder(_)))
     })
-}
-
-/// Every `$NAME` and `${NAME` of a file of variables. Too many do no harm: only those that are set are sent.
-fn names_used(text: &str) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    let mut rest = text;
-    while let Some(at) = rest.find('$') {
-        rest = &rest[at + 1..];
-        let tail = rest.strip_prefix('{').unwrap_or(rest);
-        let end = tail.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(tail.len());
-        if end > 0 {
-            names.insert(tail[..end].to_owned());
-        }
-    }
-    names
 }
 
 #[cfg(unix)]
@@ -225,15 +213,4 @@ fn grant(folder: &Path) -> Result<(String, String), Error> {
 #[cfg(not(unix))]
 fn grant(_folder: &Path) -> Result<(String, String), Error> {
     Err(Error::usage("E_NO_LOCAL_AGENT", "the stack uses folders of this machine; run this on a host with an agent"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_names_that_a_text_uses_are_found() {
-        let used = names_used("a: ${DB_URL:-x} b: $PORT $$ ${A:-${B}} $");
-        assert_eq!(used.into_iter().collect::<Vec<_>>(), ["A", "B", "DB_URL", "PORT"]);
-    }
 }
