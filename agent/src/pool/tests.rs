@@ -89,6 +89,7 @@ macro_rules! on_every_backend {
 
 on_every_backend! {
     a_clone_equals_its_source: 320 MiB,
+    a_clone_that_was_answered_survives_a_power_cut: 320 MiB,
     what_is_written_to_one_is_not_seen_in_the_other: 320 MiB,
     an_untouched_clone_holds_nothing_of_its_own: 320 MiB,
     leftovers_of_a_crash_are_swept_at_the_next_start: 320 MiB,
