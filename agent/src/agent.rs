@@ -192,7 +192,12 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), E
     let pool = open(config.pool.clone()).await?;
     let policy = Policy::read(&config.policy)?;
     let boot_id = files::boot_id();
-    let facts = facts::Reader::new(config.state_dir.clone(), boot_id.clone(), config.advertise_address.clone(), Arc::clone(&pool));
+    let facts = facts::Reader::new(
+        config.state_dir.clone(),
+        boot_id.clone(),
+        config.advertise_address.clone(),
+        Arc::clone(&pool),
+    );
     let engine: Arc<dyn Engine> = Arc::new(Docker::new(&config.engine));
     let joined = Identity::load(&config.state_dir)?;
     let state = State::open(&config.state_dir, joined.is_some()).await?;
