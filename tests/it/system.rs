@@ -1,5 +1,6 @@
 //! The main job on real Docker, through the command line.
 
+mod compose;
 mod environments;
 pub mod production;
 mod rollouts;
