@@ -17,7 +17,9 @@ use crate::engine::docker::Docker;
 use crate::engine::watch::Watch;
 use crate::environments::Environments;
 use crate::failpoints::Failpoints;
-use crate::host::Host;
+use crate::firewall::Firewall;
+use crate::firewall::tables::Iptables;
+use crate::host::{self, Host};
 use crate::identity::{self, Identity};
 use crate::job::Launcher;
 use crate::logs::{self, Logs};
@@ -224,6 +226,12 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), E
         state_dir: config.state_dir.clone(),
         pool,
         release_networks: config.release_networks.clone(),
+        firewall: Firewall::new(
+            host::short(&identity.host_id),
+            config.subnets.block(),
+            config.host_services.clone(),
+            Arc::new(Iptables),
+        ),
         watch: Watch::begin(Arc::clone(&engine), identity.host_id.clone()),
         engine,
         prober: Prober::default(),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::firewall::rules::Open;
 use crate::pool;
 use crate::subnets::Subnets;
 
@@ -44,6 +45,7 @@ struct Raw {
     socket: Option<PathBuf>,
     policy: Option<PathBuf>,
     release_networks: Option<Vec<String>>,
+    host_services: Option<Vec<String>>,
     pool: Option<String>,
     pool_floor_bytes: Option<u64>,
     pool_bytes: Option<u64>,
@@ -83,6 +85,8 @@ pub struct Config {
     pub pool: pool::Settings,
     /// Existing networks of this host that containers of releases join, for what runs outside Muster.
     pub release_networks: Vec<String>,
+    /// Ports of this host that environments may reach, for example a resolver's.
+    pub host_services: Vec<Open>,
 }
 
 /// A text that is never printed.
@@ -137,6 +141,13 @@ impl Config {
                 .or(raw.socket)
                 .unwrap_or_else(|| raw.state_dir.join("agent.sock")),
             release_networks: raw.release_networks.unwrap_or_default(),
+            host_services: raw
+                .host_services
+                .unwrap_or_default()
+                .iter()
+                .map(|port| port.parse())
+                .collect::<Result<_, String>>()
+                .map_err(|why| syntax(format!("host_services: {why}")))?,
             pool: pool::Settings {
                 setting: setting.parse().map_err(|why| syntax(format!("pool: {why}")))?,
                 state_dir: raw.state_dir.clone(),

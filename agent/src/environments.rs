@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use domain::environment::{EnvironmentState, Observed};
+use domain::ids::EnvironmentId;
 use proto::v1;
 use proto::v1::agent_message::Message;
 use tokio::sync::watch;
@@ -114,7 +115,13 @@ impl Environments {
     /// # Errors
     /// The state cannot be read.
     pub async fn load(&self) -> crate::state::Result<()> {
-        for stored in self.host.state.environments().await? {
+        let all = self.host.state.environments().await?;
+        // What runs was walled in by the agent's last start, and must not be without a wall for an instant.
+        let stored = all.iter().filter(|stored| !stored.gone).map(|stored| stored.order.id.clone());
+        let found = data::all(&self.host.pool).into_iter().map(|(id, _)| id);
+        let known = stored.chain(found).filter_map(|id| id.parse::<EnvironmentId>().ok());
+        self.host.firewall.add(known.map(|id| id.short())).await;
+        for stored in all {
             if !stored.gone {
                 self.set(Wanted { order: stored.order, folder: stored.folder, images: stored.images }, true);
             }
@@ -169,7 +176,7 @@ impl Environments {
     }
 
     async fn take(&self, order: v1::EnvironmentOrder) -> Result<(), Failure> {
-        if order.id.parse::<domain::ids::EnvironmentId>().is_err() {
+        if order.id.parse::<EnvironmentId>().is_err() {
             return Err(Failure::lasting("E_ID", format!("{:?} is not an environment id", order.id)));
         }
         let held = self.wanted(&order.id);

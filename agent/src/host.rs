@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::engine::Engine;
 use crate::engine::watch::Watch;
 use crate::failpoints::Failpoints;
+use crate::firewall::Firewall;
 use crate::policy::Policy;
 use crate::pool::Pool;
 use crate::probe::Prober;
@@ -38,6 +39,8 @@ pub struct Host {
     pub release_networks: Vec<String>,
     /// The container engine.
     pub engine: Arc<dyn Engine>,
+    /// Keeps environments apart.
+    pub firewall: Firewall,
     /// Tells when containers end.
     pub watch: Watch,
     /// Asks for health.
@@ -58,9 +61,15 @@ impl Host {
     /// The last 12 hexadecimal digits of the host's id, for names.
     #[must_use]
     pub fn short(&self) -> String {
-        let digits: String = self.id.chars().filter(char::is_ascii_hexdigit).collect();
-        digits[digits.len().saturating_sub(12)..].to_owned()
+        short(&self.id)
     }
+}
+
+/// The last 12 hexadecimal digits of an id, for names.
+#[must_use]
+pub fn short(id: &str) -> String {
+    let digits: String = id.chars().filter(char::is_ascii_hexdigit).collect();
+    digits[digits.len().saturating_sub(12)..].to_owned()
 }
 
 #[cfg(test)]
@@ -69,6 +78,7 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::engine::fake::Fake;
+    use crate::firewall::tables::Memory;
     use crate::routes::Table;
 
     /// A host over a fake engine and a table of routes; `allowed` may be mounted.
@@ -101,6 +111,12 @@ pub(crate) mod tests {
             state_dir: folder.to_owned(),
             pool: Pool::plain(&folder.join("pool")).expect("a pool"),
             release_networks: Vec::new(),
+            firewall: Firewall::new(
+                short(id),
+                "198.18.0.0/15".parse().expect("a block"),
+                Vec::new(),
+                Arc::new(Memory::default()),
+            ),
             watch: Watch::begin(Arc::clone(&engine), id.to_owned()),
             engine,
             prober: Prober::default(),

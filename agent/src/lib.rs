@@ -8,6 +8,7 @@ pub mod environments;
 pub mod facts;
 pub mod failpoints;
 pub mod files;
+pub mod firewall;
 pub mod host;
 pub mod identity;
 pub mod image;

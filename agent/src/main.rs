@@ -28,6 +28,11 @@ enum Command {
     /// Run the relay that owns published ports (started by the agent, or by its own unit)
     #[command(hide = true)]
     Relay(agent::relay::Arguments),
+    /// Remove the firewall chains of an agent that is gone for good
+    Unwall {
+        /// The host's id
+        host: String,
+    },
     /// Supervise one job (started by the agent)
     #[command(hide = true)]
     Job {
@@ -50,6 +55,7 @@ fn main() -> ExitCode {
                 Err(why) => fail(&why),
             }
         }
+        Command::Unwall { host } => unwall(&host),
         Command::Job { directory } => agent::job::main(&directory),
     }
 }
@@ -101,6 +107,17 @@ fn run(config: &std::path::Path) -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => fail(&why),
+    }
+}
+
+fn unwall(host: &str) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(why) => return fail(&why),
+    };
+    match runtime.block_on(agent::firewall::clear(host, &agent::firewall::tables::Iptables)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => fail(&format!("E_FIREWALL: {why}")),
     }
 }
 

@@ -17,6 +17,7 @@ pub async fn keep(host: Arc<Host>, environments: Arc<Environments>, steps: Arc<S
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
+        host.firewall.check().await;
         environments.wake();
         steps.wake();
         if let Err(why) = sweep(&host, &environments, &steps).await {

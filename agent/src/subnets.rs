@@ -11,6 +11,9 @@ pub struct Block {
 }
 
 impl Block {
+    /// One address that belongs to nobody.
+    pub const NONE: Self = Self { base: 0, prefix: 32 };
+
     fn mask(self) -> u32 {
         if self.prefix == 0 { 0 } else { u32::MAX << (32 - u32::from(self.prefix)) }
     }
@@ -45,7 +48,7 @@ impl FromStr for Block {
     }
 }
 
-/// The block from which every bridge gets a /24.
+/// The block from which every bridge gets a few addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Subnets(Block);
 
@@ -62,15 +65,33 @@ impl FromStr for Subnets {
     }
 }
 
+/// Smallest and largest number of bits that tell the containers of one bridge apart.
+const BITS: (u32, u32) = (4, 8);
+
+/// How many bits it takes for so many containers beside the network's own address, the gateway and the broadcast.
+fn bits(containers: usize) -> u32 {
+    let addresses = u32::try_from(containers.saturating_add(3)).unwrap_or(u32::MAX);
+    addresses.checked_next_power_of_two().map_or(BITS.1, u32::ilog2).clamp(BITS.0, BITS.1)
+}
+
 impl Subnets {
-    /// All /24 blocks that overlap nothing of `taken`, beginning at a place that depends on `name`: two agents
-    /// that choose at the same instant seldom choose the same.
-    pub fn free(self, name: &str, taken: &[Block]) -> impl Iterator<Item = Block> {
-        let count = 1_u32 << (24 - self.0.prefix);
+    /// The whole of it.
+    #[must_use]
+    pub fn block(self) -> Block {
+        self.0
+    }
+
+    /// All blocks with room for so many containers (13 in the smallest, 253 in the largest) that overlap nothing of
+    /// `taken`, beginning at a place that depends on `name`: two agents that choose at the same instant seldom choose
+    /// the same.
+    pub fn free(self, name: &str, containers: usize, taken: &[Block]) -> impl Iterator<Item = Block> {
+        let bits = bits(containers);
+        let prefix = u8::try_from(32 - bits).unwrap_or(24);
+        let count = 1_u32 << (prefix - self.0.prefix);
         let start =
             name.bytes().fold(2_166_136_261_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(16_777_619));
         (0..count)
-            .map(move |step| Block { base: self.0.base + ((start.wrapping_add(step) % count) << 8), prefix: 24 })
+            .map(move |step| Block { base: self.0.base + ((start.wrapping_add(step) % count) << bits), prefix })
             .filter(move |block| !taken.iter().any(|other| block.overlaps(*other)))
     }
 }
@@ -98,9 +119,21 @@ mod tests {
     fn free_blocks_avoid_what_is_taken_and_cover_the_rest() {
         let subnets: Subnets = "198.18.0.0/22".parse().expect("a block");
         let taken = ["198.18.1.0/24".parse().expect("a block"), "10.0.0.0/8".parse().expect("a block")];
-        let mut free: Vec<String> = subnets.free("muster-x", &taken).map(|block| block.to_string()).collect();
+        let mut free: Vec<String> = subnets.free("muster-x", 253, &taken).map(|block| block.to_string()).collect();
         free.sort();
         assert_eq!(free, ["198.18.0.0/24", "198.18.2.0/24", "198.18.3.0/24"]);
+    }
+
+    #[test]
+    fn blocks_are_as_small_as_their_containers_allow() {
+        let subnets: Subnets = "198.18.0.0/23".parse().expect("a block");
+        let first = |containers| subnets.free("x", containers, &[]).next().expect("a block").to_string();
+        assert!(first(0).ends_with("/28") && first(13).ends_with("/28"));
+        assert!(first(14).ends_with("/27") && first(253).ends_with("/24") && first(9999).ends_with("/24"));
+        let taken = ["198.18.0.0/24".parse().expect("a block")];
+        assert_eq!(subnets.free("x", 5, &taken).count(), 16);
+        let small: Subnets = "198.18.0.0/24".parse().expect("a block");
+        assert_eq!(small.free("x", 5, &[]).count(), 16);
     }
 
     #[test]

@@ -10,6 +10,8 @@ use agent::engine::docker::Docker;
 use agent::engine::watch::Watch;
 use agent::environments::{Environments, View, Wanted};
 use agent::failpoints::Failpoints;
+use agent::firewall::Firewall;
+use agent::firewall::tables::Iptables;
 use agent::host::Host;
 use agent::policy::Policy;
 use agent::pool::command::{self, Verb};
@@ -64,6 +66,12 @@ async fn host(folder: &Path) -> Arc<Host> {
         state_dir: folder.to_owned(),
         pool: Pool::open(&settings(folder)).expect("a pool"),
         release_networks: Vec::new(),
+        firewall: Firewall::new(
+            agent::host::short(ID),
+            "198.18.0.0/15".parse().expect("a block"),
+            Vec::new(),
+            Arc::new(Iptables),
+        ),
         engine,
         prober: Prober::default(),
         routes: Arc::new(Relay::new(client, PortRange { first: 27_000, last: 27_999 })),

@@ -337,7 +337,10 @@ demo_clean() {
   for pid in $(pgrep -f "^[^ ]*muster-agent (relay|job) .*$DEMO_STATE/" || true); do kill "$pid" 2>/dev/null || true; done
   for pid in $(pgrep -f "^[^ ]*muster-agent (relay|job) .*$DEMO_STATE/" || true); do wait_until 10 gone "$pid" || kill -KILL "$pid" || true; done
   for host in "${HOSTS[@]}"; do
-    if id=$(host_id "$DEMO_STATE/$host" 2>/dev/null); then remove_docker_objects "io.muster.host=$id"; fi
+    if id=$(host_id "$DEMO_STATE/$host" 2>/dev/null); then
+      remove_docker_objects "io.muster.host=$id"
+      muster-agent unwall "$id" || true
+    fi
   done
   remove_docker_objects "$DEMO_LABEL"
   # An agent's pool may be a file system of its own; it outlives the agent too.

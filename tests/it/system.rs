@@ -2,6 +2,7 @@
 
 mod compose;
 mod environments;
+mod isolation;
 pub mod production;
 mod rollouts;
 mod runs;

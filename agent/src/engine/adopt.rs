@@ -43,6 +43,10 @@ pub struct Network<'a> {
     pub labels: Labels,
     /// Without a way out.
     pub internal: bool,
+    /// Name of the bridge; none: the engine chooses one.
+    pub bridge: Option<String>,
+    /// It has addresses for so many containers at least.
+    pub containers: usize,
 }
 
 /// Makes a network with addresses that nothing on this host uses, or finds it.
@@ -57,12 +61,13 @@ pub async fn network(engine: &dyn Engine, wanted: &Network<'_>, subnets: Subnets
     taken.extend(routes(&std::fs::read_to_string("/proc/net/route").unwrap_or_default()));
     let mut last = Error::Refused("no free addresses are left in `subnets`".to_owned());
     // Another agent may take the block at the same instant; the engine then refuses and the next one is tried.
-    for block in subnets.free(wanted.name, &taken).take(16) {
+    for block in subnets.free(wanted.name, wanted.containers, &taken).take(16) {
         let spec = NetworkSpec {
             name: wanted.name.to_owned(),
             labels: wanted.labels.clone(),
             internal: wanted.internal,
             subnet: block.to_string(),
+            bridge: wanted.bridge.clone(),
         };
         match engine.create_network(&spec).await {
             Ok(()) => return Ok(()),
@@ -137,8 +142,9 @@ mod tests {
         for name in ["n1", "n2", "n3", "n4"] {
             let labels =
                 Labels { host: "h".to_owned(), slot: name.to_owned(), part: String::new(), spec: String::new() };
-            network(&fake, &Network { name, labels: labels.clone(), internal: true }, subnets).await.expect("made");
-            network(&fake, &Network { name, labels, internal: true }, subnets).await.expect("found");
+            let wanted = Network { name, labels, internal: true, bridge: None, containers: 253 };
+            network(&fake, &wanted, subnets).await.expect("made");
+            network(&fake, &wanted, subnets).await.expect("found");
         }
         let mut blocks = fake.subnets().await.expect("listed");
         blocks.sort();

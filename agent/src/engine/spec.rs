@@ -101,6 +101,9 @@ pub struct ContainerSpec {
     pub mounts: Vec<MountSpec>,
     /// The network it is on.
     pub network: String,
+    /// Further networks that it joins before its start. Left out where there are none, as below.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub more_networks: Vec<String>,
     /// Names by which others on that network find it.
     pub aliases: Vec<String>,
     /// Container ports, for information.
@@ -195,8 +198,10 @@ pub struct NetworkSpec {
     pub labels: Labels,
     /// Without a way out.
     pub internal: bool,
-    /// Its addresses, for example `198.18.4.0/24`.
+    /// Its addresses, for example `198.18.4.0/28`.
     pub subnet: String,
+    /// Name of the bridge, up to 15 characters; none: the engine chooses one.
+    pub bridge: Option<String>,
 }
 
 /// A volume bound to a folder of the pool.

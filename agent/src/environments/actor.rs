@@ -214,7 +214,7 @@ impl<'a> Pass<'a> {
         let (host, plan, send) = (Arc::clone(&self.host), Arc::clone(&self.plan), self.send.clone());
         self.others.spawn(async move {
             tokio::time::sleep(after).await;
-            let laid = tokio::try_join!(ground::network(&host, &plan), ground::manifest(&host, &plan));
+            let laid = tokio::try_join!(ground::networks(&host, &plan), ground::manifest(&host, &plan));
             let _ = send.send(Event::Grounded(laid.map(|_| ())));
         });
     }

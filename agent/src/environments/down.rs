@@ -24,7 +24,7 @@ pub async fn remove(host: &Arc<Host>, order: &v1::EnvironmentOrder) -> Result<()
     let containers = host.engine.containers(&host.id).await?;
     let own = containers.into_iter().filter(|one| one.labels.slot == order.id);
     try_join_all(own.map(|one| container(host, one))).await?;
-    tokio::try_join!(network(host, &id), volumes(host, &order.id), routes(host, &order.id))?;
+    tokio::try_join!(networks(host, &id), volumes(host, &order.id), routes(host, &order.id))?;
     let (pool, name) = (host.pool.clone(), order.id.clone());
     let removed = tokio::task::spawn_blocking(move || data::remove(&pool, &name)).await;
     let failed = |why: String| Failure::passing("E_POOL", format!("data of {}: {why}", order.id));
@@ -43,15 +43,21 @@ async fn has_sources(host: &Arc<Host>, id: &str) -> bool {
     matches!(host.engine.inspect(id).await, Ok(Some(container)) if container.bound)
 }
 
-async fn network(host: &Arc<Host>, id: &EnvironmentId) -> Result<(), Failure> {
-    let name = plan::network(&id.short());
-    // Only our own; a foreign one of that name was never used.
-    match host.engine.network(&name).await? {
-        Some(Some(labels)) if labels.host == host.id && labels.slot == id.to_string() => {
-            Ok(host.engine.remove_network(&name).await?)
+async fn networks(host: &Arc<Host>, id: &EnvironmentId) -> Result<(), Failure> {
+    let short = id.short();
+    let remove = async |name: String| -> Result<(), Failure> {
+        // Only our own; a foreign one of that name was never used.
+        match host.engine.network(&name).await? {
+            Some(Some(labels)) if labels.host == host.id && labels.slot == id.to_string() => {
+                Ok(host.engine.remove_network(&name).await?)
+            }
+            _ => Ok(()),
         }
-        _ => Ok(()),
-    }
+    };
+    tokio::try_join!(remove(plan::network(&short)), remove(plan::outside(&short)))?;
+    // Only now: until then its containers were on them.
+    host.firewall.forget(&short).await;
+    Ok(())
 }
 
 async fn volumes(host: &Arc<Host>, id: &str) -> Result<(), Failure> {

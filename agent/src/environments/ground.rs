@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::failure::Failure;
 use super::plan::{self, Plan};
 use crate::engine::adopt;
+use crate::firewall::rules;
 use crate::host::Host;
 
 /// Allocates every published port; the same ones as before.
@@ -22,14 +23,34 @@ pub async fn ports(host: &Arc<Host>, plan: &mut Plan) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Makes the network, or finds it.
+/// Addresses beyond one per service: for tests and clients that run beside them.
+const SPARE: usize = 6;
+
+/// Makes the networks, or finds them: one without a way out for all services, and one with it for those that ask. The
+/// firewall knows their bridges before any container is on them.
 ///
 /// # Errors
 /// A foreign network has the name, no addresses are left, or the engine says no.
-pub async fn network(host: &Arc<Host>, plan: &Plan) -> Result<(), Failure> {
-    let name = plan.network();
-    let wanted = adopt::Network { name: &name, labels: plan.labels(host), internal: true };
-    Ok(adopt::network(host.engine.as_ref(), &wanted, host.subnets).await?)
+pub async fn networks(host: &Arc<Host>, plan: &Plan) -> Result<(), Failure> {
+    let services = plan.stack.services.len();
+    let outer = plan.stack.services.values().filter(|service| service.egress).count();
+    let make = async |name: String, bridge: String, internal: bool, containers: usize| {
+        let (labels, bridge) = (plan.labels(host), Some(bridge));
+        let wanted = adopt::Network { name: &name, labels, internal, bridge, containers: containers + SPARE };
+        adopt::network(host.engine.as_ref(), &wanted, host.subnets).await
+    };
+    let outside = async {
+        match outer {
+            0 => Ok(()),
+            _ => make(plan.outside(), rules::outer(&plan.short), false, outer).await,
+        }
+    };
+    let walled = async {
+        host.firewall.add([plan.short.clone()]).await;
+        Ok(())
+    };
+    tokio::try_join!(make(plan.network(), rules::inner(&plan.short), true, services), outside, walled)?;
+    Ok(())
 }
 
 /// Writes the manifest, durable when this returns: nobody gets credentials that could be forgotten.

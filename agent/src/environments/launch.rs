@@ -40,6 +40,9 @@ pub async fn service(
     }
     let made = adopt::container(host.engine.as_ref(), spec).await?;
     if made.run != Run::Running {
+        for network in &spec.more_networks {
+            host.engine.connect(&made.id, network).await?;
+        }
         host.failpoints.hit("container.starting");
         host.engine.start(&made.id).await?;
     }

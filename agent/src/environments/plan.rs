@@ -85,6 +85,12 @@ pub fn network(short: &str) -> String {
     format!("muster-{short}")
 }
 
+/// Name of an environment's network with a way out.
+#[must_use]
+pub fn outside(short: &str) -> String {
+    format!("muster-{short}-out")
+}
+
 /// The relay's key of a published port.
 #[must_use]
 pub fn key(id: &str, service: &str, port: u16) -> String {
@@ -96,6 +102,12 @@ impl Plan {
     #[must_use]
     pub fn network(&self) -> String {
         network(&self.short)
+    }
+
+    /// Name of the network with a way out.
+    #[must_use]
+    pub fn outside(&self) -> String {
+        outside(&self.short)
     }
 
     /// Name of a service's container.

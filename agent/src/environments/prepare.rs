@@ -36,6 +36,7 @@ pub async fn service(host: &Arc<Host>, plan: &Arc<Plan>, name: &str) -> Result<C
         environment: service.environment.clone(),
         mounts,
         network: plan.network(),
+        more_networks: service.egress.then(|| plan.outside()).into_iter().collect(),
         aliases: std::iter::once(name).chain(service.aliases.iter().map(String::as_str)).map(str::to_owned).collect(),
         ports: service.ports.clone(),
         working_dir: service.working_dir.clone(),

@@ -34,7 +34,7 @@ pub fn observed(host: &Host, plan: &Plan, parts: &BTreeMap<String, Part>, diff: 
         state,
         reason,
         services,
-        notices: plan.notices.clone(),
+        notices: plan.notices.iter().cloned().chain(host.firewall.notice()).collect(),
     }
 }
 

@@ -60,7 +60,7 @@ pub(super) fn spec(parts: Parts<'_>) -> JobContainer {
         labels: labels.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
         working_dir: service.working_dir.clone(),
         user: service.user.clone(),
-        networks: vec![service.network.clone()],
+        networks: std::iter::once(&service.network).chain(&service.more_networks).cloned().collect(),
         mounts: mounts(service, order.image.is_some()),
         tmpfs: tmpfs(service),
         memory: service.memory,

@@ -17,6 +17,9 @@ pub fn network(host: &Host, target: &TargetRef) -> String {
     format!("muster-{}-{}-{}", host.short(), target.app, target.target)
 }
 
+/// Addresses for a target's network: old and new processes side by side, and those that check health.
+const CONTAINERS: usize = 125;
+
 /// Makes the target's network, or finds it.
 ///
 /// # Errors
@@ -25,7 +28,8 @@ pub async fn ensure_network(host: &Host, target: &TargetRef) -> crate::engine::R
     let name = network(host, target);
     let labels = Labels { host: host.id.clone(), slot: target.to_string(), part: String::new(), spec: String::new() };
     // With a way out: what a released app needs lies elsewhere.
-    adopt::network(host.engine.as_ref(), &adopt::Network { name: &name, labels, internal: false }, host.subnets).await
+    let wanted = adopt::Network { name: &name, labels, internal: false, bridge: None, containers: CONTAINERS };
+    adopt::network(host.engine.as_ref(), &wanted, host.subnets).await
 }
 
 /// What a process's container is made from.

@@ -63,11 +63,20 @@ pub fn cluster(folder: &Path) {
     let engine = Engine::default();
     for id in host_ids(folder) {
         engine.remove_all(&format!("io.muster.host={id}"));
+        unwall(&id);
     }
     let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     engine.remove_all(&format!("{LABEL}={name}"));
     if let Err(why) = std::fs::remove_dir_all(folder) {
         eprintln!("cleaning up {}: {why}", folder.display());
+    }
+}
+
+/// Removes the firewall chains that a killed agent left.
+fn unwall(host: &str) {
+    let ended = std::process::Command::new(super::binaries::agent()).args(["unwall", host]).output();
+    if !ended.as_ref().is_ok_and(|out| out.status.success()) {
+        eprintln!("cleaning up: unwall {host}: {ended:?}");
     }
 }
 

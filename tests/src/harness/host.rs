@@ -35,6 +35,7 @@ pub struct Host {
     pub engine: Engine,
     folder: PathBuf,
     id: String,
+    prefix: Vec<String>,
 }
 
 impl<'a> HostBuilder<'a> {
@@ -116,7 +117,8 @@ impl<'a> HostBuilder<'a> {
         }
         agent.start();
         let engine = self.namespace.map(|space| Engine::at(&space.engine)).unwrap_or_default();
-        Host { agent, name: self.name, address, engine, folder, id: String::new() }
+        let prefix = self.namespace.map(Namespace::prefix).unwrap_or_default();
+        Host { agent, name: self.name, address, engine, folder, id: String::new(), prefix }
     }
 
     /// Starts the agent and waits until the host is ready.
@@ -197,10 +199,29 @@ impl Host {
         self.engine.running(&self.label())
     }
 
-    /// Containers, networks and volumes of its own.
+    /// Containers, networks, volumes and firewall chains of its own.
     #[must_use]
     pub fn objects(&self) -> Vec<String> {
-        self.engine.objects(&self.label())
+        let mut objects = self.engine.objects(&self.label());
+        let chain = format!("-N MUSTER-{}-", self.id.get(self.id.len().saturating_sub(12)..).unwrap_or_default());
+        for program in ["iptables", "ip6tables"] {
+            let rules = self.command(&[program, "-w", "5", "-S"]).unwrap_or_default();
+            objects
+                .extend(rules.lines().filter(|line| line.starts_with(&chain)).map(|line| format!("{program} {line}")));
+        }
+        objects
+    }
+
+    /// Standard output of a command in the host's network namespace.
+    ///
+    /// # Errors
+    /// Its standard error, when it fails.
+    pub fn command(&self, words: &[&str]) -> Result<String, String> {
+        let words: Vec<&str> = self.prefix.iter().map(String::as_str).chain(words.iter().copied()).collect();
+        let (program, arguments) = words.split_first().ok_or("no command")?;
+        let out = std::process::Command::new(program).args(arguments).output().map_err(|why| why.to_string())?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        if out.status.success() { Ok(text(&out.stdout)) } else { Err(text(&out.stderr)) }
     }
 
     /// Processes of a kind: `relay` or `job`.

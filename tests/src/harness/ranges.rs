@@ -29,7 +29,7 @@ pub fn ports(host: u32) -> String {
     format!("{first}-{}", first + 499)
 }
 
-/// A /22 (four bridges) of a host's own, in a part of 198.18.0.0/15 that the demo does not use.
+/// A /22 (64 small bridges, or four large ones) of a host's own, in a part of 198.18.0.0/15 that the demo does not use.
 #[must_use]
 pub fn subnets(host: u32) -> String {
     let slice = (std::process::id().wrapping_mul(17) + host) % 64;

@@ -1,0 +1,225 @@
+//! What an environment reaches: its own services, and nothing else that it did not ask for.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use tests::harness::cluster::Cluster;
+use tests::harness::condition::{SOON, eventually};
+use tests::harness::host::Host;
+use tests::harness::real;
+
+const STACK: &str = r#"services:
+  db:
+    image: postgres:15
+    environment: { POSTGRES_PASSWORD: secret }
+    ports: ["5432:5432"]
+  client:
+    image: postgres:15
+    entrypoint: ["sleep", "infinity"]
+    environment: { PGPASSWORD: secret }
+    depends_on: { db: { condition: service_healthy } }
+  out:
+    image: redis:7
+    x-muster: { egress: true }
+"#;
+
+fn folder(cluster: &Cluster, name: &str) -> PathBuf {
+    let folder = cluster.folder().join(name);
+    std::fs::create_dir_all(&folder).expect("a folder");
+    std::fs::write(folder.join("compose.yaml"), STACK).expect("a stack file");
+    folder
+}
+
+/// An environment that is up.
+struct Place<'a> {
+    host: &'a Host,
+    short: String,
+}
+
+fn up<'a>(cluster: &Cluster, host: &'a Host, folder: &Path) -> Place<'a> {
+    let here =
+        |words: &[&str]| cluster.muster(words).by("asha").within(folder).env("MUSTER_AGENT_SOCKET", host.socket()).ok();
+    here(&["env", "up", "--host", &host.name]);
+    let shown: Value = cluster.muster(&["env", "show"]).by("asha").within(folder).json();
+    let notices = shown["notices"].to_string();
+    assert!(!notices.contains("not enforced"), "{notices}");
+    let id: String = shown["id"].as_str().unwrap_or_default().chars().filter(|c| *c != '-').collect();
+    Place { host, short: id.get(id.len() - 12..).unwrap_or_default().to_owned() }
+}
+
+impl Place<'_> {
+    fn container(&self, service: &str) -> String {
+        format!("muster-{}-{service}", self.short)
+    }
+
+    fn inside(&self, service: &str, words: &[&str]) -> Result<String, String> {
+        self.host.engine.try_run(&[&["exec", &self.container(service)], words].concat())
+    }
+
+    /// Those of `addresses` (`HOST PORT`) to which a service gets a TCP connection within a second.
+    fn reached(&self, service: &str, addresses: &[String]) -> Vec<String> {
+        const TRY: &str = r#"for one in "$@"; do set -- $one
+            (timeout 1 bash -c "</dev/tcp/$1/$2" 2>/dev/null && echo "$one") & done; wait"#;
+        let mut words = vec!["bash", "-c", TRY, "try"];
+        words.extend(addresses.iter().map(String::as_str));
+        let told = self.inside(service, &words).expect("bash runs in the container");
+        let mut reached: Vec<String> = told.lines().map(str::to_owned).collect();
+        reached.sort();
+        reached
+    }
+
+    fn networks(&self) -> Vec<Value> {
+        let names = [format!("muster-{}", self.short), format!("muster-{}-out", self.short)];
+        names.iter().map(|name| self.host.engine.inspect(name)).collect()
+    }
+
+    fn gateways(&self) -> Vec<String> {
+        let gateway = |network: &Value| network["IPAM"]["Config"][0]["Gateway"].as_str().map(str::to_owned);
+        self.networks().iter().map(|network| gateway(network).expect("a gateway")).collect()
+    }
+
+    /// Addresses of its containers on all its networks.
+    fn addresses(&self) -> Vec<String> {
+        let networks = self.networks();
+        let containers = networks.iter().filter_map(|network| network["Containers"].as_object());
+        let addresses = containers.flat_map(|all| all.values()).filter_map(|one| one["IPv4Address"].as_str());
+        addresses.filter_map(|address| address.split('/').next()).map(str::to_owned).collect()
+    }
+}
+
+/// A neighbour of the host in a network namespace of its own, that answers on 10.232.77.2 and on 169.254.77.254.
+struct Neighbour {
+    name: String,
+    server: Child,
+}
+
+const OUTSIDE: &str = "10.232.77.2 8080";
+const LINK_LOCAL: &str = "169.254.77.254 8080";
+
+fn ip(words: &str) {
+    let done = Command::new("ip").args(words.split(' ')).output().expect("ip runs");
+    assert!(done.status.success(), "ip {words}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+impl Neighbour {
+    fn new() -> Self {
+        let name = format!("mit{}", std::process::id());
+        ip(&format!("netns add {name}"));
+        ip(&format!("link add {name} type veth peer name eth0 netns {name}"));
+        ip(&format!("addr add 10.232.77.1/30 dev {name}"));
+        ip(&format!("link set {name} up"));
+        ip(&format!("-n {name} addr add 10.232.77.2/30 dev eth0"));
+        ip(&format!("-n {name} addr add 169.254.77.254/32 dev eth0"));
+        ip(&format!("-n {name} link set eth0 up"));
+        ip(&format!("route add 169.254.77.254/32 via 10.232.77.2 dev {name}"));
+        let server = Command::new("ip")
+            .args(["netns", "exec", &name, "python3", "-m", "http.server", "8080"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("python3 runs");
+        let neighbour = Self { name, server };
+        for address in [OUTSIDE, LINK_LOCAL] {
+            eventually(SOON, "the neighbour answers the host", || {
+                std::net::TcpStream::connect(address.replace(' ', ":")).map(drop).map_err(|why| why.to_string())
+            });
+        }
+        neighbour
+    }
+}
+
+impl Drop for Neighbour {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+        let _ = Command::new("ip").args(["link", "del", &self.name]).output();
+        let _ = Command::new("ip").args(["netns", "del", &self.name]).output();
+    }
+}
+
+/// Addresses of this machine, loopback apart.
+fn own_addresses() -> Vec<String> {
+    let out = Command::new("hostname").arg("-I").output().expect("hostname runs");
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    text.split_whitespace().filter(|address| !address.contains(':')).map(str::to_owned).collect()
+}
+
+fn with_port(addresses: &[String], port: u16) -> Vec<String> {
+    addresses.iter().map(|address| format!("{address} {port}")).collect()
+}
+
+#[test]
+fn from_inside_nothing_is_reached_but_the_own_services_and_the_way_out_that_was_asked_for() {
+    let Some(_turn) = real::turn() else { return };
+    let cluster = Cluster::start();
+    let host = cluster.host("box").label("owner", "asha").label("env", "dev").join();
+    let neighbour = Neighbour::new();
+    let one = up(&cluster, &host, &folder(&cluster, "one"));
+    let two = up(&cluster, &host, &folder(&cluster, "two"));
+
+    // Something of the host that listens everywhere: what a container would find behind any gateway.
+    let listener = TcpListener::bind("0.0.0.0:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let gateways: Vec<String> = [one.gateways(), two.gateways()].concat();
+    let host_ports = with_port(&[gateways.clone(), own_addresses()].concat(), port);
+    let foreign: Vec<String> =
+        [5432, 6379].iter().flat_map(|port| with_port(&two.addresses(), *port)).chain(host_ports.clone()).collect();
+    assert_eq!(two.addresses().len(), 4, "three services, one of them on both networks");
+    for service in ["db", "client", "out"] {
+        let none = one.reached(service, &[foreign.clone(), vec![LINK_LOCAL.to_owned()]].concat());
+        assert_eq!(none, Vec::<String>::new(), "from {service}");
+    }
+
+    // Its own services by name, and the way out of the one that asked.
+    assert_eq!(
+        one.inside("client", &["psql", "-h", "db", "-U", "postgres", "-Atc", "select 6 * 7"]).as_deref(),
+        Ok("42")
+    );
+    let own = vec!["db 5432".to_owned(), OUTSIDE.to_owned()];
+    assert_eq!(one.reached("out", &own), [OUTSIDE, "db 5432"]);
+    assert_eq!(one.reached("client", &own), ["db 5432"]);
+
+    // A rule that somebody deletes opens the way, and is put back.
+    let rules = || host.command(&["iptables", "-w", "5", "-S"]).expect("rules");
+    let ours = |text: &str| -> Vec<String> {
+        let chain = format!("-A MUSTER-{}", host.id().get(24..).unwrap_or_default());
+        text.lines().filter(|line| line.starts_with(&chain)).map(str::to_owned).collect()
+    };
+    let before = ours(&rules());
+    let bridge = format!("mi-{}", one.short);
+    let rule = before.iter().find(|line| line.contains(&format!("-IN -i {bridge}"))).expect("the rule of the bridge");
+    let mut words = vec!["iptables", "-w", "5"];
+    let delete = rule.replacen("-A", "-D", 1);
+    words.extend(delete.split(' '));
+    host.command(&words).expect("deleted");
+    let open = with_port(&one.gateways()[..1], port);
+    assert_eq!(one.reached("client", &open), open, "without the rule the host is open, so the checks above can fail");
+    eventually(SOON, "the rule is back", || {
+        let now = ours(&rules());
+        if now == before { Ok(()) } else { Err(format!("{now:?}")) }
+    });
+    assert_eq!(one.reached("client", &open), Vec::<String>::new());
+
+    // Without the jumps nothing of the chains holds; they come back too.
+    for base in ["INPUT", "DOCKER-USER"] {
+        let jump = rules()
+            .lines()
+            .find(|line| line.starts_with(&format!("-A {base} -j MUSTER-")) && line.contains(&host.id()[24..]))
+            .map(str::to_owned);
+        let delete = jump.expect("a jump").replacen("-A", "-D", 1);
+        let words: Vec<&str> = ["iptables", "-w", "5"].into_iter().chain(delete.split(' ')).collect();
+        host.command(&words).expect("deleted");
+    }
+    eventually(SOON, "the jumps are back", || {
+        let jumps = rules().lines().filter(|line| line.contains(&format!("-j MUSTER-{}", &host.id()[24..]))).count();
+        if jumps == 2 { Ok(()) } else { Err(format!("{jumps} of 2")) }
+    });
+
+    for name in ["one", "two"] {
+        cluster.muster(&["env", "down", name]).by("asha").ok();
+    }
+    assert_eq!(host.objects(), Vec::<String>::new(), "no chain is left");
+    drop(neighbour);
+}
