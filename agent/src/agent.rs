@@ -19,6 +19,7 @@ use crate::environments::Environments;
 use crate::failpoints::Failpoints;
 use crate::firewall::Firewall;
 use crate::firewall::tables::Iptables;
+use crate::freezer::Cgroups;
 use crate::host::{self, Host};
 use crate::identity::{self, Identity};
 use crate::job::Launcher;
@@ -234,6 +235,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), E
         ),
         watch: Watch::begin(Arc::clone(&engine), identity.host_id.clone()),
         engine,
+        freezer: Arc::new(Cgroups::default()),
         prober: Prober::default(),
         routes: Arc::new(Relay::new(client, ports)),
         policy,
@@ -280,7 +282,8 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), E
     tracing::info!(host = %host.name, id = %host.id, "the agent runs");
     tokio::select! {
         () = session::keep(Arc::clone(&agent)) => {}
-        () = reconcile::keep(Arc::clone(&host), environments, steps) => {}
+        () = reconcile::keep(Arc::clone(&host), Arc::clone(&environments), steps) => {}
+        () = environments.watch_wakes() => {}
         () = socket::serve(Arc::clone(&host), listener) => {}
         () = Arc::clone(&host.pool).keep() => {}
         () = spawn::supervise(relay, |seen| tell(&seen)) => {}

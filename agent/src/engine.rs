@@ -107,6 +107,8 @@ pub struct Container {
     pub labels: Option<Labels>,
     /// What it does.
     pub run: Run,
+    /// Its first process while it runs.
+    pub pid: Option<u32>,
     /// Addresses by network name.
     pub addresses: BTreeMap<String, IpAddr>,
     /// When it was started last, as the engine writes it; empty: never.

@@ -27,15 +27,21 @@ mod ground;
 mod health;
 mod ignore;
 mod launch;
+mod life;
 mod part;
 mod plan;
 mod prepare;
 mod report;
+mod rest;
+mod sleep;
+#[cfg(test)]
+mod sleep_tests;
 #[cfg(test)]
 mod tests;
 mod variables;
 
 use failure::Failure;
+pub use sleep::thaw;
 
 /// What is wanted of an environment.
 #[derive(Clone, PartialEq)]
@@ -66,6 +72,7 @@ pub struct View {
 #[derive(Debug)]
 struct Running {
     wanted: watch::Sender<Wanted>,
+    poke: watch::Sender<u64>,
     view: watch::Receiver<View>,
 }
 
@@ -158,10 +165,10 @@ impl Environments {
         let observed = report::bare(wanted.order.generation, EnvironmentState::Starting, None);
         let (view, seen) = watch::channel(View { observed, specs: BTreeMap::new() });
         let (sender, receiver) = watch::channel(wanted);
-        let actor =
-            actor::Actor { host: Arc::clone(&self.host), wanted: receiver, wake: self.wake.subscribe(), view, first };
+        let (poke, poked) = watch::channel(0);
+        let actor = actor::Actor::new(Arc::clone(&self.host), receiver, (self.wake.subscribe(), poked), view, first);
         tokio::spawn(actor.run());
-        running.insert(id, Running { wanted: sender, view: seen });
+        running.insert(id, Running { wanted: sender, poke, view: seen });
     }
 
     /// Takes an order of the coordinator. A lower generation is refused, an equal one is answered with the report.
@@ -325,6 +332,31 @@ impl Environments {
             running.remove(id);
         }
         Ok(true)
+    }
+
+    /// Somebody wants something of an environment: if it sleeps, it wakes.
+    pub fn poke(&self, id: &str) {
+        if let Some(running) = self.running().get(id) {
+            running.poke.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Wakes what is asked for, for as long as it is polled.
+    pub async fn watch_wakes(&self) {
+        let mut seen = 0;
+        loop {
+            match self.host.routes.wakes(seen).await {
+                Ok((number, keys)) => {
+                    seen = number;
+                    let ids: BTreeSet<&str> = keys.iter().filter_map(|key| plan::environment_of(key)).collect();
+                    ids.into_iter().for_each(|id| self.poke(id));
+                }
+                Err(why) => {
+                    tracing::debug!(%why, "the relay is asked again for wakes");
+                    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+                }
+            }
+        }
     }
 
     /// Has everything looked at again.

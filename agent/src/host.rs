@@ -8,6 +8,7 @@ use crate::engine::Engine;
 use crate::engine::watch::Watch;
 use crate::failpoints::Failpoints;
 use crate::firewall::Firewall;
+use crate::freezer::Freezer;
 use crate::policy::Policy;
 use crate::pool::Pool;
 use crate::probe::Prober;
@@ -41,6 +42,8 @@ pub struct Host {
     pub engine: Arc<dyn Engine>,
     /// Keeps environments apart.
     pub firewall: Firewall,
+    /// Freezes and thaws containers.
+    pub freezer: Arc<dyn Freezer>,
     /// Tells when containers end.
     pub watch: Watch,
     /// Asks for health.
@@ -119,6 +122,7 @@ pub(crate) mod tests {
             ),
             watch: Watch::begin(Arc::clone(&engine), id.to_owned()),
             engine,
+            freezer: Arc::new(crate::freezer::Memory::default()),
             prober: Prober::default(),
             routes,
             policy: Policy::read(&policy).expect("a policy"),

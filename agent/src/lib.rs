@@ -9,6 +9,7 @@ pub mod facts;
 pub mod failpoints;
 pub mod files;
 pub mod firewall;
+pub mod freezer;
 pub mod host;
 pub mod identity;
 pub mod image;

@@ -26,6 +26,13 @@ pub async fn keep(host: Arc<Host>, environments: Arc<Environments>, steps: Arc<S
     }
 }
 
+/// The engine cannot end what is frozen.
+async fn sleep_off(host: &Host, one: &crate::engine::Listed) {
+    if let Err(why) = crate::environments::thaw(host, std::slice::from_ref(one)).await {
+        tracing::warn!(container = %one.name, %why, "a leftover cannot be thawed");
+    }
+}
+
 /// Removes objects of ours that nothing wants and whose data is gone. What still has data, with a manifest or without,
 /// is kept: without an order nobody may decide over it.
 ///
@@ -45,6 +52,7 @@ pub async fn sweep(host: &Host, environments: &Environments, steps: &Steps) -> c
     for one in host.engine.containers(&host.id).await? {
         if surplus(&one.labels.slot) {
             tracing::info!(container = %one.name, "removing a leftover");
+            sleep_off(host, &one).await;
             host.engine.remove(&one.id).await?;
         }
     }

@@ -29,6 +29,7 @@ mod table;
 mod tcp;
 #[cfg(test)]
 mod tests;
+mod wakes;
 mod websocket;
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};

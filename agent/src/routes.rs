@@ -6,9 +6,13 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use domain::time::Timestamp;
 
 use crate::relay::client::{Client, ClientError};
 use crate::relay::protocol::{Code, Drained, Mode, PortRange, RouteSpec};
+
+/// How long one question for wakes waits.
+const WAKES: Duration = Duration::from_secs(20);
 
 /// Why a route was not changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -70,6 +74,31 @@ pub struct Entry {
     pub endpoint: Option<SocketAddr>,
     /// Vouched for in this boot.
     pub confirmed: bool,
+    /// New traffic is held.
+    pub held: bool,
+    /// Connections open.
+    pub connections: u64,
+    /// Connections or requests that wait.
+    pub waiting: u64,
+    /// Last byte or request; none: none since the relay's start.
+    pub last_used: Option<Timestamp>,
+    /// Some of those who are connected.
+    pub peers: Vec<SocketAddr>,
+}
+
+/// A published port whose traffic is to be held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// The published port.
+    pub port: u16,
+    /// The address it listens on.
+    pub bind: IpAddr,
+    /// Who owns it.
+    pub key: String,
+    /// What is counted and drained together.
+    pub release: String,
+    /// Where open connections go on to; none: nothing is there any more.
+    pub endpoint: Option<SocketAddr>,
 }
 
 /// Published ports.
@@ -81,6 +110,12 @@ pub trait Routes: Send + Sync + std::fmt::Debug {
     async fn release(&self, port: u16, key: &str) -> Result<()>;
     /// Leads a port somewhere; new traffic goes there when this returns, also after a crash.
     async fn set(&self, route: Route) -> Result<()>;
+    /// Holds new traffic of a `tcp` port from now on, also after a crash; open connections stay, and ask by their bytes.
+    async fn hold(&self, hold: Hold) -> Result<()>;
+    /// Closes what is held on a port.
+    async fn refuse_held(&self, port: u16, key: &str) -> Result<()>;
+    /// Waits for a while until held routes are asked for after `seen`; answers the next `seen` and their keys.
+    async fn wakes(&self, seen: u64) -> Result<(u64, Vec<String>)>;
     /// Forgets a port's route and closes what goes through it; fine when there is none.
     async fn remove(&self, port: u16, key: &str) -> Result<()>;
     /// Waits until nothing of a release is open on the port, at most `deadline`, then has the rest closed.
@@ -105,6 +140,15 @@ impl Relay {
     #[must_use]
     pub fn new(client: Client, range: PortRange) -> Self {
         Self { client, range, generations: tokio::sync::Mutex::default() }
+    }
+
+    /// Sets a route under the next generation of its port.
+    async fn put(&self, spec: RouteSpec) -> Result<()> {
+        let mut generations = self.generations.lock().await;
+        let generation = self.next(&mut generations, spec.port).await?;
+        // Also after a failure: an answer may be lost after the change was made.
+        generations.insert(spec.port, generation);
+        self.client.set_route(RouteSpec { generation, ..spec }).await.map_err(failed)
     }
 
     /// The generation after the one that the relay has for a port.
@@ -135,26 +179,47 @@ impl Routes for Relay {
     }
 
     async fn set(&self, route: Route) -> Result<()> {
-        let mut generations = self.generations.lock().await;
-        let generation = self.next(&mut generations, route.port).await?;
-        let port = route.port;
         let mode = match route.mode {
             domain::app::Mode::Tcp => Mode::Tcp,
             domain::app::Mode::Http => Mode::Http,
         };
-        let spec = RouteSpec {
-            port,
+        self.put(RouteSpec {
+            port: route.port,
             bind: route.bind,
             mode,
             key: route.key,
             release: route.release,
-            generation,
+            generation: 0,
             endpoint: Some(route.endpoint),
             held: false,
-        };
-        // Also after a failure: an answer may be lost after the change was made.
-        generations.insert(port, generation);
-        self.client.set_route(spec).await.map_err(failed)
+        })
+        .await
+    }
+
+    async fn hold(&self, hold: Hold) -> Result<()> {
+        self.put(RouteSpec {
+            port: hold.port,
+            bind: hold.bind,
+            mode: Mode::Tcp,
+            key: hold.key,
+            release: hold.release,
+            generation: 0,
+            endpoint: hold.endpoint,
+            held: true,
+        })
+        .await
+    }
+
+    async fn refuse_held(&self, port: u16, key: &str) -> Result<()> {
+        match self.client.refuse_held(port, key).await {
+            Err(ClientError::Refused(refusal)) if refusal.code == Code::RouteUnknown => Ok(()),
+            other => other.map_err(failed),
+        }
+    }
+
+    async fn wakes(&self, seen: u64) -> Result<(u64, Vec<String>)> {
+        let wakes = self.client.wakes(seen, WAKES).await.map_err(failed)?;
+        Ok((wakes.number, wakes.keys))
     }
 
     async fn remove(&self, port: u16, key: &str) -> Result<()> {
@@ -186,6 +251,12 @@ impl Routes for Relay {
                 release: entry.route.release,
                 endpoint: entry.route.endpoint,
                 confirmed: !entry.unconfirmed,
+                held: entry.route.held,
+                connections: entry.connections_open,
+                waiting: entry.held_now,
+                last_used: (entry.last_activity_ms > 0)
+                    .then(|| Timestamp(i64::try_from(entry.last_activity_ms.saturating_mul(1000)).unwrap_or(i64::MAX))),
+                peers: entry.peers,
             })
             .collect())
     }
@@ -199,6 +270,7 @@ impl Routes for Relay {
 /// Routes in memory, for tests.
 #[derive(Debug, Default)]
 pub struct Table {
+    asked: tokio::sync::Notify,
     inner: Mutex<Inner>,
 }
 
@@ -206,6 +278,9 @@ pub struct Table {
 struct Inner {
     ports: BTreeMap<String, u16>,
     routes: BTreeMap<u16, Route>,
+    held: BTreeMap<u16, Hold>,
+    used: BTreeMap<u16, Timestamp>,
+    asks: Vec<String>,
     log: Vec<String>,
     silent: u32,
 }
@@ -225,6 +300,22 @@ impl Table {
     #[must_use]
     pub fn route(&self, port: u16) -> Option<Route> {
         self.inner().routes.get(&port).cloned()
+    }
+
+    /// Somebody wants something of a port.
+    pub fn knock(&self, port: u16, now: Timestamp) {
+        let mut inner = self.inner();
+        inner.used.insert(port, now);
+        if let Some(key) = inner.held.get(&port).map(|hold| hold.key.clone()) {
+            inner.asks.push(key);
+            self.asked.notify_one();
+        }
+    }
+
+    /// Ports whose traffic is held.
+    #[must_use]
+    pub fn held(&self) -> Vec<u16> {
+        self.inner().held.keys().copied().collect()
     }
 
     /// The next so many changes fail.
@@ -253,6 +344,7 @@ impl Routes for Table {
             return Err(Error::Silent("scripted".to_owned()));
         }
         inner.log.push(format!("route {} {}", route.port, route.release));
+        inner.held.remove(&route.port);
         inner.routes.insert(route.port, route);
         Ok(())
     }
@@ -261,7 +353,36 @@ impl Routes for Table {
         let mut inner = self.inner();
         inner.log.push(format!("unroute {port}"));
         inner.routes.remove(&port);
+        inner.held.remove(&port);
         Ok(())
+    }
+
+    async fn hold(&self, hold: Hold) -> Result<()> {
+        let mut inner = self.inner();
+        if inner.silent > 0 {
+            inner.silent -= 1;
+            return Err(Error::Silent("scripted".to_owned()));
+        }
+        inner.log.push(format!("hold {}", hold.port));
+        inner.routes.remove(&hold.port);
+        inner.held.insert(hold.port, hold);
+        Ok(())
+    }
+
+    async fn refuse_held(&self, port: u16, _key: &str) -> Result<()> {
+        self.inner().log.push(format!("refuse {port}"));
+        Ok(())
+    }
+
+    async fn wakes(&self, seen: u64) -> Result<(u64, Vec<String>)> {
+        loop {
+            let asked = self.asked.notified();
+            let asks = std::mem::take(&mut self.inner().asks);
+            if !asks.is_empty() {
+                return Ok((seen + 1, asks));
+            }
+            asked.await;
+        }
     }
 
     async fn drain(&self, port: u16, release: &str, _deadline: Duration) -> Result<()> {
@@ -270,18 +391,23 @@ impl Routes for Table {
     }
 
     async fn entries(&self) -> Result<Vec<Entry>> {
-        Ok(self
-            .inner()
-            .routes
-            .values()
-            .map(|route| Entry {
-                port: route.port,
-                key: route.key.clone(),
-                release: route.release.clone(),
-                endpoint: Some(route.endpoint),
-                confirmed: true,
-            })
-            .collect())
+        let inner = self.inner();
+        let entry = |port: u16, key: &str, release: &str, endpoint, held| Entry {
+            port,
+            key: key.to_owned(),
+            release: release.to_owned(),
+            endpoint,
+            confirmed: true,
+            held,
+            connections: 0,
+            waiting: 0,
+            last_used: inner.used.get(&port).copied(),
+            peers: Vec::new(),
+        };
+        let routes = inner.routes.values();
+        let routes = routes.map(|one| entry(one.port, &one.key, &one.release, Some(one.endpoint), false));
+        let held = inner.held.values().map(|one| entry(one.port, &one.key, &one.release, one.endpoint, true));
+        Ok(routes.chain(held).collect())
     }
 
     async fn reservations(&self) -> Result<Vec<(u16, String)>> {

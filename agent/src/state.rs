@@ -114,6 +114,15 @@ impl State {
         Ok(())
     }
 
+    /// Forgets a remembered text.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub async fn forget_meta(&self, name: &str) -> Result<()> {
+        sqlx::query("DELETE FROM meta WHERE name = $1").bind(name).execute(&self.pool).await?;
+        Ok(())
+    }
+
     /// Adds one to a remembered number and answers it. The first is 1, or the wall clock's seconds when the state was
     /// lost, so that the count never falls behind what others have seen.
     ///

@@ -73,6 +73,7 @@ async fn host(folder: &Path) -> Arc<Host> {
             Arc::new(Iptables),
         ),
         engine,
+        freezer: Arc::new(agent::freezer::Cgroups::default()),
         prober: Prober::default(),
         routes: Arc::new(Relay::new(client, PortRange { first: 27_000, last: 27_999 })),
         policy: Policy::safe(&folder.join("policy.toml")),

@@ -7,6 +7,7 @@ pub mod artifacts;
 pub mod bootstrap;
 pub mod builds;
 pub mod config;
+pub mod environment_life;
 pub mod environments;
 pub mod events;
 pub mod hosts;

@@ -148,6 +148,8 @@ codes! {
     ENV_EXISTS = "E_ENV_EXISTS", Exists;
     /// The environment belongs to a run.
     ENV_OF_RUN = "E_ENV_OF_RUN", Precondition;
+    /// The environment has no such service, or not of the needed kind.
+    ENV_SERVICE = "E_ENV_SERVICE", NotFound;
     /// No host can take the environment.
     ENV_NO_HOST = "E_ENV_NO_HOST", Precondition;
     /// There is no such run.

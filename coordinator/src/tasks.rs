@@ -2,6 +2,7 @@
 //! two looks, so that a missed wake costs time and nothing else.
 
 pub mod certificate;
+pub mod environments;
 pub mod liveness;
 pub mod retention;
 pub mod rollouts;
@@ -29,6 +30,7 @@ pub fn spawn(
     set.spawn(liveness::run(api.clone()));
     set.spawn(rollouts::run(api.clone()));
     set.spawn(runs::run(api.clone()));
+    set.spawn(environments::run(api.clone()));
     set.spawn(retention::run(api.clone(), keep));
     set.spawn(certificate::run(api.clone(), certificate, names));
     set

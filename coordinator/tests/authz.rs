@@ -8,7 +8,7 @@ use bytes::{Buf, BufMut};
 use coordinator::auth::rules::Rules;
 use coordinator::error::Error;
 use coordinator::store::PROJECT;
-use coordinator::store::environment::EnvironmentRow;
+use coordinator::store::environment::{EnvironmentRow, Life};
 use coordinator::store::run::RunRow;
 use domain::environment::{Environment, Observed, Source, Wanted};
 use domain::ids::{EnvironmentId, Generation, RunId};
@@ -77,6 +77,7 @@ impl World {
                 file: String::new(),
                 env_files: BTreeMap::new(),
                 gone_at: None,
+                life: Life::default(),
                 version: 0,
             },
             RunRow {
@@ -214,6 +215,9 @@ fn request(world: &World, path: &str) -> Vec<u8> {
         "Environments/List" => v1::ListEnvironmentsRequest { all: true }.encode_to_vec(),
         "Environments/Show" => v1::ShowEnvironmentRequest { environment }.encode_to_vec(),
         "Environments/Watch" => v1::WatchEnvironmentRequest { environment, follow: false }.encode_to_vec(),
+        "Environments/Keep" => v1::KeepEnvironmentRequest { environment, for_micros: 1_000_000 }.encode_to_vec(),
+        "Environments/Restart" => v1::RestartEnvironmentRequest { environment, service: String::new() }.encode_to_vec(),
+        "Environments/Rebuild" => v1::RebuildEnvironmentRequest { environment, service: "web".into() }.encode_to_vec(),
         "Environments/Logs" => v1::EnvironmentLogsRequest { environment, ..Default::default() }.encode_to_vec(),
         "Runs/Start" => {
             let ask = v1::StartRunRequest {

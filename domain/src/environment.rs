@@ -1,6 +1,7 @@
 //! One running copy of a stack on one host.
 
 pub mod diff;
+pub mod life;
 
 use std::collections::BTreeMap;
 
@@ -73,6 +74,10 @@ pub enum EnvironmentState {
     Ready,
     /// A service cannot come up; `reason` says which and why.
     Failed,
+    /// Not used for a while: its services are frozen, and thawed by the first connection.
+    Frozen,
+    /// Not used for long: its services are stopped, and started by the first connection.
+    Asleep,
     /// Services stop.
     Stopping,
     /// Nothing is left.
@@ -92,6 +97,19 @@ pub struct Observed {
     pub services: Vec<ServiceObserved>,
     /// Remarks: rewrites, fallbacks, losses.
     pub notices: Vec<String>,
+    /// How it is used; none: not known.
+    pub activity: Option<Activity>,
+}
+
+/// How an environment is used.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Activity {
+    /// The last use.
+    pub last_used: Timestamp,
+    /// Why it is awake, or asleep.
+    pub why: String,
+    /// Bytes of memory that its containers have.
+    pub memory_bytes: u64,
 }
 
 impl Observed {
@@ -104,6 +122,7 @@ impl Observed {
             reason: None,
             services: Vec::new(),
             notices: Vec::new(),
+            activity: None,
         }
     }
 }

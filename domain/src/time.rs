@@ -71,6 +71,26 @@ pub fn parse_duration(text: &str) -> Result<Duration, ParseDurationError> {
     Ok(total)
 }
 
+/// Writes a duration as [`parse_duration`] reads it, with its two largest units: `1h30m`, `500ms`, `14d`.
+#[must_use]
+pub fn format_duration(duration: Duration) -> String {
+    let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+    let mut left = duration.as_millis();
+    let mut text = String::new();
+    let mut parts = 0;
+    for (unit, millis) in units {
+        if left >= millis && parts < 2 {
+            text.push_str(&format!("{}{unit}", left / millis));
+            left %= millis;
+            parts += 1;
+        } else if parts > 0 {
+            // Only neighbours: nobody reads `2d5s`.
+            break;
+        }
+    }
+    if text.is_empty() { "0".to_owned() } else { text }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,6 +100,14 @@ mod tests {
         assert_eq!(parse_duration("1h30m"), Ok(Duration::from_secs(5400)));
         assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(parse_duration("0"), Ok(Duration::ZERO));
+    }
+
+    #[test]
+    fn durations_are_written_as_they_are_read() {
+        for text in ["0", "1ms", "500ms", "10s", "1m30s", "10m", "2h", "1h30m", "14d"] {
+            assert_eq!(format_duration(parse_duration(text).expect("a duration")), text);
+        }
+        assert_eq!(format_duration(Duration::from_secs(2 * 86_400 + 5)), "2d");
     }
 
     #[test]

@@ -2,19 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use domain::environment::EnvironmentState;
 use domain::environment::diff::{Seen, diff};
+use domain::environment::{Activity, EnvironmentState, life};
+use domain::time::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::event::{Event, LINES, watch_end};
 use super::failure::Failure;
 use super::launch::{self, Launched};
+use super::life::{Life, Stage};
 use super::part::Part;
 use super::plan::{self, Plan};
-use super::{View, Wanted, down, ground, health, prepare, report};
+use super::{View, Wanted, down, ground, health, prepare, report, sleep};
 use crate::engine::{ContainerSpec, Listed, Run, last_lines};
 use crate::host::Host;
 
@@ -22,11 +24,13 @@ use crate::host::Host;
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Why a pass over what is wanted ended.
-enum Next {
+pub(super) enum Next {
     /// Something else is wanted, or everything is to be looked at again.
     Again,
     /// Nothing of it is left.
     Gone,
+    /// It goes to sleep; what it does first is remembered.
+    Rest,
     /// The agent ends; what runs goes on.
     Closed,
 }
@@ -39,20 +43,46 @@ pub(super) struct Actor {
     pub view: watch::Sender<View>,
     /// The first pass after the agent's start.
     pub first: bool,
+    /// Somebody wants something of it.
+    pub poke: watch::Receiver<u64>,
+    /// How it sleeps and was used.
+    pub life: Life,
+    /// As it is told.
+    pub activity: Activity,
+    /// Why it cannot be put to sleep, and until when that is not tried again.
+    pub restless: Option<(String, Instant)>,
 }
 
 impl Actor {
+    /// One that does nothing yet.
+    pub fn new(
+        host: Arc<Host>,
+        wanted: watch::Receiver<Wanted>,
+        (wake, poke): (watch::Receiver<u64>, watch::Receiver<u64>),
+        view: watch::Sender<View>,
+        first: bool,
+    ) -> Self {
+        let (life, activity) = (Life::default(), Activity::default());
+        Self { host, wanted, wake, view, first, poke, life, activity, restless: None }
+    }
+
     /// Runs until nothing of the environment is left.
     pub async fn run(mut self) {
+        self.recall().await;
         loop {
             let wanted = self.wanted.borrow_and_update().clone();
-            let next = if wanted.order.up { self.up(wanted).await } else { self.down(wanted).await };
+            self.ordered(&wanted).await;
+            let next = match (wanted.order.up, self.life.stage.sleeps()) {
+                (true, false) => self.up(wanted).await,
+                (true, true) => self.rest(wanted).await,
+                (false, _) => self.down(wanted).await,
+            };
             self.first = false;
             // It may have been wanted again while the last of it went.
             match next {
                 Next::Closed => return,
                 Next::Gone if !self.wanted.borrow().order.up => return,
-                Next::Gone | Next::Again => {}
+                Next::Gone | Next::Again | Next::Rest => {}
             }
         }
     }
@@ -76,6 +106,7 @@ impl Actor {
             tracing::error!(%why, "the removal cannot be remembered");
             tokio::time::sleep(RETRY).await;
         }
+        self.forget().await;
         self.view.send_modify(|view| view.observed = gone);
         Next::Gone
     }
@@ -90,9 +121,15 @@ impl Actor {
             return self.failed(generation, why).await;
         }
         let found = match self.host.engine.containers(&self.host.id).await {
-            Ok(all) => all.into_iter().filter(|one| one.labels.slot == plan.id).collect(),
+            Ok(all) => all.into_iter().filter(|one| one.labels.slot == plan.id).collect::<Vec<_>>(),
             Err(why) => return self.failed(generation, why.into()).await,
         };
+        // Whatever an agent before this one left half done or forgot.
+        if self.first
+            && let Err(why) = sleep::thaw(&self.host, &found).await
+        {
+            return self.failed(generation, why).await;
+        }
         let mut pass = Pass::begin(self, Arc::new(plan), found);
         pass.run().await
     }
@@ -110,7 +147,8 @@ impl Actor {
     }
 
     /// Tells how it stands, if that changed.
-    fn publish(&self, observed: domain::environment::Observed) {
+    pub(super) fn publish(&self, mut observed: domain::environment::Observed) {
+        observed.activity = (self.activity.last_used > Timestamp::default()).then(|| self.activity.clone());
         let id = self.wanted.borrow().order.id.clone();
         self.view.send_if_modified(|view| {
             if view.observed == observed {
@@ -124,21 +162,25 @@ impl Actor {
 }
 
 /// One pass over one order.
-struct Pass<'a> {
-    actor: &'a mut Actor,
-    host: Arc<Host>,
-    plan: Arc<Plan>,
+pub(super) struct Pass<'a> {
+    pub(super) actor: &'a mut Actor,
+    pub(super) host: Arc<Host>,
+    pub(super) plan: Arc<Plan>,
     found: Vec<Listed>,
-    parts: BTreeMap<String, Part>,
+    pub(super) parts: BTreeMap<String, Part>,
     grounded: bool,
     /// Why it is not.
     blocked: Option<Failure>,
-    send: mpsc::UnboundedSender<Event>,
+    pub(super) send: mpsc::UnboundedSender<Event>,
     events: mpsc::UnboundedReceiver<Event>,
     /// Never aborted half-way through a create: what they make must be known.
-    launches: JoinSet<()>,
+    pub(super) launches: JoinSet<()>,
     /// Ends with the pass.
-    others: JoinSet<()>,
+    pub(super) others: JoinSet<()>,
+    /// Woken from a stop: a port is let go when its service is ready, not before.
+    pub(super) hold: bool,
+    /// When its use is looked at.
+    look: Option<tokio::time::Interval>,
 }
 
 impl<'a> Pass<'a> {
@@ -146,6 +188,10 @@ impl<'a> Pass<'a> {
         let (send, events) = mpsc::unbounded_channel();
         let parts = plan.stack.services.keys().map(|name| (name.clone(), Part::default())).collect();
         let host = Arc::clone(&actor.host);
+        let hold = actor.life.stage == Stage::Waking;
+        // A run's environment ends with its run.
+        let every = life::look_every(plan.stack.settings.idle).filter(|_| plan.wanted.order.run.is_empty());
+        let look = every.map(sleep::ticks);
         let mut pass = Self {
             actor,
             host,
@@ -158,6 +204,8 @@ impl<'a> Pass<'a> {
             events,
             launches: JoinSet::new(),
             others: JoinSet::new(),
+            hold,
+            look,
         };
         pass.lay_ground(Duration::ZERO);
         let names: Vec<String> = pass.parts.keys().cloned().collect();
@@ -170,7 +218,8 @@ impl<'a> Pass<'a> {
     async fn run(&mut self) -> Next {
         self.remove_surplus();
         loop {
-            self.act();
+            let state = self.act();
+            self.settle(state).await;
             tokio::select! {
                 changed = self.actor.wanted.changed() => {
                     if changed.is_err() {
@@ -186,14 +235,23 @@ impl<'a> Pass<'a> {
                     }
                     self.lead_again();
                 }
-                Some(event) = self.events.recv() => self.take(event).await,
+                Ok(()) = self.actor.poke.changed() => self.poked(state),
+                () = sleep::next(&mut self.look) => self.look(),
+                Some(event) = self.events.recv() => match event {
+                    Event::Used(usage, memory) => {
+                        if self.used(&usage, memory, state).await {
+                            return Next::Rest;
+                        }
+                    }
+                    other => self.take(other).await,
+                },
                 Some(_) = self.launches.join_next() => {}
                 Some(_) = self.others.join_next() => {}
             }
         }
     }
 
-    fn act(&mut self) {
+    fn act(&mut self) -> EnvironmentState {
         let known = self.parts.iter().map(|(name, part)| (name.clone(), part.known)).collect();
         let next = diff(&self.plan.stack, &known);
         let mut observed = report::observed(&self.host, &self.plan, &self.parts, &next);
@@ -201,13 +259,15 @@ impl<'a> Pass<'a> {
             observed.state = if why.passes { EnvironmentState::Starting } else { EnvironmentState::Failed };
             observed.reason = Some((why.code.clone(), why.text.clone()));
         }
+        let state = observed.state;
         self.actor.publish(observed);
         if !self.grounded {
-            return;
+            return state;
         }
         for name in next.start {
             self.launch(name);
         }
+        state
     }
 
     fn lay_ground(&mut self, after: Duration) {
@@ -240,9 +300,14 @@ impl<'a> Pass<'a> {
     }
 
     /// Whatever was told or missed: published ports lead to what runs.
-    fn lead_again(&mut self) {
-        let running: Vec<_> =
-            self.parts.iter().filter_map(|(name, part)| Some((name.clone(), part.address?))).collect();
+    pub(super) fn lead_again(&mut self) {
+        let ready = |part: &Part| !self.hold || part.known.seen == Seen::Running { ready: true };
+        let running: Vec<_> = self
+            .parts
+            .iter()
+            .filter(|(_, part)| ready(part))
+            .filter_map(|(name, part)| Some((name.clone(), part.address?)))
+            .collect();
         let (host, plan) = (Arc::clone(&self.host), Arc::clone(&self.plan));
         self.others.spawn(async move { launch::lead_missing(&host, &plan, running).await });
     }
@@ -251,10 +316,10 @@ impl<'a> Pass<'a> {
         let Some(part) = self.parts.get_mut(&name) else { return };
         let Some(spec) = part.spec.clone() else { return };
         part.starting();
-        let instance = part.instance;
+        let (instance, leads) = (part.instance, !self.hold);
         let (host, plan, send) = (Arc::clone(&self.host), Arc::clone(&self.plan), self.send.clone());
         self.launches.spawn(async move {
-            let launched = launch::service(&host, &plan, &name, &spec).await;
+            let launched = launch::service(&host, &plan, &name, &spec, leads).await;
             let _ = send.send(Event::Launched(name, instance, launched));
         });
     }
@@ -281,10 +346,15 @@ impl<'a> Pass<'a> {
             Event::Prepared(name, Err(why)) => self.unprepared(name, why),
             Event::Launched(name, instance, launched) => self.launched(name, instance, launched),
             Event::Health(name, instance, change) => {
-                if let Some(part) = self.part(&name, instance) {
-                    part.health(change.healthy, change.text);
+                let Some(part) = self.part(&name, instance) else { return };
+                part.health(change.healthy, change.text);
+                let address = part.address.filter(|_| change.healthy);
+                if let Some(address) = address.filter(|_| self.hold) {
+                    self.let_go(name, address);
                 }
             }
+            // Taken where it is decided over.
+            Event::Used(..) => {}
             Event::Ended { service, instance, code, lines, out_of_memory } => {
                 let Some(part) = self.part(&service, instance) else { return };
                 match code {

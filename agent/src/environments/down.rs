@@ -8,7 +8,7 @@ use futures::future::try_join_all;
 use proto::v1;
 
 use super::failure::Failure;
-use super::{data, plan};
+use super::{data, plan, sleep};
 use crate::engine::Listed;
 use crate::host::Host;
 
@@ -23,7 +23,10 @@ pub async fn remove(host: &Arc<Host>, order: &v1::EnvironmentOrder) -> Result<()
     let id: EnvironmentId = order.id.parse().map_err(|why| Failure::lasting("E_ID", format!("{why}")))?;
     let containers = host.engine.containers(&host.id).await?;
     let own = containers.into_iter().filter(|one| one.labels.slot == order.id);
-    try_join_all(own.map(|one| container(host, one))).await?;
+    let own: Vec<Listed> = own.collect();
+    // The engine cannot end what is frozen.
+    sleep::thaw(host, &own).await?;
+    try_join_all(own.into_iter().map(|one| container(host, one))).await?;
     tokio::try_join!(networks(host, &id), volumes(host, &order.id), routes(host, &order.id))?;
     let (pool, name) = (host.pool.clone(), order.id.clone());
     let removed = tokio::task::spawn_blocking(move || data::remove(&pool, &name)).await;

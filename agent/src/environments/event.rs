@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use domain::environment::life::Usage;
 use tokio::sync::mpsc;
 
 use super::failure::Failure;
@@ -29,6 +30,8 @@ pub(super) enum Event {
         out_of_memory: bool,
     },
     PauseOver(String, u64),
+    /// How the environment is used, and how much memory it has.
+    Used(Usage, u64),
 }
 
 /// Tells when a container ends, with its last words.

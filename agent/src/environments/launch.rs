@@ -21,7 +21,7 @@ pub struct Launched {
     pub address: Option<IpAddr>,
 }
 
-/// Adopts or creates the container, starts it unless it runs, and leads its published ports to it.
+/// Adopts or creates the container, starts it unless it runs, and, with `leads`, leads its published ports to it.
 ///
 /// # Errors
 /// See the codes of [`Failure`].
@@ -30,6 +30,7 @@ pub async fn service(
     plan: &Arc<Plan>,
     name: &str,
     spec: &ContainerSpec,
+    leads: bool,
 ) -> Result<Launched, Failure> {
     let service = plan.stack.services.get(name);
     // What was granted is looked at again before each create.
@@ -48,12 +49,21 @@ pub async fn service(
     }
     let found = host.engine.inspect(&made.id).await?;
     let address = found.and_then(|found| found.addresses.get(&spec.network).copied());
-    if let Some(address) = address {
-        for port in service.iter().flat_map(|service| &service.ports) {
-            lead(host, plan, name, *port, address).await?;
-        }
+    if let Some(address) = address.filter(|_| leads) {
+        lead_all(host, plan, name, address).await?;
     }
     Ok(Launched { id: made.id, address })
+}
+
+/// Leads all published ports of a service to its container.
+///
+/// # Errors
+/// The relay refuses or is silent.
+pub async fn lead_all(host: &Arc<Host>, plan: &Plan, name: &str, address: IpAddr) -> Result<(), Failure> {
+    for port in plan.stack.services.get(name).iter().flat_map(|service| &service.ports) {
+        lead(host, plan, name, *port, address).await?;
+    }
+    Ok(())
 }
 
 async fn lead(host: &Arc<Host>, plan: &Plan, name: &str, port: u16, address: IpAddr) -> Result<(), Failure> {
@@ -76,7 +86,10 @@ pub async fn lead_missing(host: &Arc<Host>, plan: &Arc<Plan>, running: Vec<(Stri
         for port in plan.stack.services.get(&name).iter().flat_map(|service| &service.ports) {
             let endpoint = Some(SocketAddr::new(address, *port));
             let led = |entry: &crate::routes::Entry| {
-                entry.key == plan::key(&plan.id, &name, *port) && entry.endpoint == endpoint && entry.confirmed
+                entry.key == plan::key(&plan.id, &name, *port)
+                    && entry.endpoint == endpoint
+                    && entry.confirmed
+                    && !entry.held
             };
             if !entries.iter().any(led)
                 && let Err(why) = lead(host, plan, &name, *port, address).await

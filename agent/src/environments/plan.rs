@@ -97,6 +97,18 @@ pub fn key(id: &str, service: &str, port: u16) -> String {
     format!("env:{id}:{service}:{port}")
 }
 
+/// The environment of a relay's key.
+#[must_use]
+pub fn environment_of(key: &str) -> Option<&str> {
+    key.strip_prefix("env:")?.split(':').next()
+}
+
+/// The service of a relay's key.
+#[must_use]
+pub fn service_of(key: &str) -> Option<&str> {
+    key.strip_prefix("env:")?.split(':').nth(1)
+}
+
 impl Plan {
     /// Name of the network.
     #[must_use]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use domain::environment::diff::{Diff, Failure as Exit};
-use domain::environment::{EnvironmentState, Observed, ServiceObserved};
+use domain::environment::{EnvironmentState, Observed, ServiceObserved, ServiceState};
 use domain::ids::Generation;
 use domain::stack::Condition;
 use proto::v1;
@@ -35,6 +35,7 @@ pub fn observed(host: &Host, plan: &Plan, parts: &BTreeMap<String, Part>, diff: 
         reason,
         services,
         notices: plan.notices.iter().cloned().chain(host.firewall.notice()).collect(),
+        activity: None,
     }
 }
 
@@ -83,7 +84,7 @@ fn service(host: &Host, plan: &Plan, name: &str, part: Option<&Part>, diff: &Dif
     });
     ServiceObserved {
         name: name.to_owned(),
-        state: standing.map_or(domain::environment::ServiceState::Waiting, |standing| standing.state),
+        state: standing.map_or(ServiceState::Waiting, |standing| standing.state),
         detail: waits.or_else(|| part.map(|part| part.detail.clone())).unwrap_or_default(),
         ready_after_micros: part.and_then(|part| part.ready_after).map(proto::convert::micros),
         addresses,
@@ -95,7 +96,14 @@ fn service(host: &Host, plan: &Plan, name: &str, part: Option<&Part>, diff: &Dif
 /// An environment of which only a state and a reason are known.
 #[must_use]
 pub fn bare(generation: u64, state: EnvironmentState, reason: Option<(String, String)>) -> Observed {
-    Observed { generation: Generation(generation), state, reason, services: Vec::new(), notices: Vec::new() }
+    Observed {
+        generation: Generation(generation),
+        state,
+        reason,
+        services: Vec::new(),
+        notices: Vec::new(),
+        activity: None,
+    }
 }
 
 /// As it travels; `result` is set when an acknowledgement is wanted.
@@ -109,5 +117,26 @@ pub fn message(id: &str, observed: &Observed, result: String) -> v1::Environment
         services: observed.services.iter().map(Into::into).collect(),
         notices: observed.notices.clone(),
         result,
+        last_used_at: observed.activity.as_ref().map_or(0, |activity| activity.last_used.0),
+        why: observed.activity.as_ref().map(|activity| activity.why.clone()).unwrap_or_default(),
+        memory_bytes: observed.activity.as_ref().map_or(0, |activity| activity.memory_bytes),
     }
+}
+
+/// An environment that sleeps.
+#[must_use]
+pub fn resting(host: &Host, plan: &Plan, state: EnvironmentState) -> Observed {
+    let nothing = Diff { start: Vec::new(), services: BTreeMap::new(), failure: None, ready: false };
+    let mut services: Vec<ServiceObserved> =
+        plan.stack.services.keys().map(|name| service(host, plan, name, None, &nothing)).collect();
+    for service in &mut services {
+        let (state, detail) = match state {
+            EnvironmentState::Frozen => (ServiceState::Ready, "frozen"),
+            _ => (ServiceState::Waiting, "stopped; a connection starts it"),
+        };
+        service.state = state;
+        detail.clone_into(&mut service.detail);
+    }
+    let generation = Generation(plan.wanted.order.generation);
+    Observed { generation, state, reason: None, services, notices: plan.notices.clone(), activity: None }
 }

@@ -9,7 +9,7 @@ use crate::engine::{Engine as _, Error as EngineError};
 use crate::host::tests::{at, host};
 use crate::routes::{Routes as _, Table};
 
-const ID: &str = "0189abcd-0000-7000-8000-0123456789ab";
+pub(super) const ID: &str = "0189abcd-0000-7000-8000-0123456789ab";
 const SHORT: &str = "0123456789ab";
 const STACK: &str = "
 services:
@@ -29,7 +29,7 @@ services:
 volumes: { data: }
 ";
 
-fn order(generation: u64) -> v1::EnvironmentOrder {
+pub(super) fn order(generation: u64) -> v1::EnvironmentOrder {
     v1::EnvironmentOrder {
         id: ID.to_owned(),
         generation,
@@ -41,12 +41,12 @@ fn order(generation: u64) -> v1::EnvironmentOrder {
     }
 }
 
-fn behave(fake: &Fake) {
+pub(super) fn behave(fake: &Fake) {
     fake.behave("postgres:15", Behaviour { postgres: Some(5432), ..Behaviour::default() });
     fake.behave("migrate:1", Behaviour { exits: Some(0), ..Behaviour::default() });
 }
 
-async fn until(environments: &Environments, reached: impl Fn(&View) -> bool) -> View {
+pub(super) async fn until(environments: &Environments, reached: impl Fn(&View) -> bool) -> View {
     let mut view = environments.watch(ID).expect("known");
     let seen = view.clone();
     let waited = tokio::time::timeout(Duration::from_secs(20), view.wait_for(|view| reached(view))).await;
@@ -56,16 +56,16 @@ async fn until(environments: &Environments, reached: impl Fn(&View) -> bool) -> 
     }
 }
 
-fn is(state: EnvironmentState) -> impl Fn(&View) -> bool {
+pub(super) fn is(state: EnvironmentState) -> impl Fn(&View) -> bool {
     move |view| view.observed.state == state
 }
 
-fn name(service: &str) -> String {
+pub(super) fn name(service: &str) -> String {
     format!("muster-{SHORT}-{service}")
 }
 
 /// Positions of the starts in the engine's calls.
-fn starts(fake: &Fake) -> Vec<String> {
+pub(super) fn starts(fake: &Fake) -> Vec<String> {
     fake.calls().iter().filter_map(|call| call.strip_prefix("start ").map(str::to_owned)).collect()
 }
 

@@ -170,7 +170,7 @@ impl Passing {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
                     counters.bytes_out.fetch_add(u64::try_from(data.len()).unwrap_or(0), Relaxed);
-                    self.route.counters.touch();
+                    self.route.touch();
                 }
                 if self.inner.is_end_stream() {
                     self.finish();

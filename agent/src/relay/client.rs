@@ -13,7 +13,7 @@ use tokio_util::codec::{Framed, LinesCodec};
 
 use super::protocol::{
     Answer, Confirmation, Confirmed, Drained, MAX_ANSWER_BYTES, PortRange, Refusal, Reply, Request, RouteSpec,
-    TableView,
+    TableView, WakesView,
 };
 use super::route::lock;
 use super::stats::StatsView;
@@ -196,6 +196,26 @@ impl Client {
             Answer::Drained(drained) => Ok(drained),
             other => Err(unfit(&other)),
         }
+    }
+
+    /// Waits until a held route is asked for after `seen`, at most `wait`.
+    ///
+    /// # Errors
+    /// Only when the relay is silent.
+    pub async fn wakes(&self, seen: u64, wait: Duration) -> Result<WakesView, ClientError> {
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        match self.call(&Request::Wakes { seen, wait_ms }, wait + DEADLINE).await? {
+            Answer::Wakes(wakes) => Ok(wakes),
+            other => Err(unfit(&other)),
+        }
+    }
+
+    /// Sends away what is held on a port.
+    ///
+    /// # Errors
+    /// `E_ROUTE_UNKNOWN`.
+    pub async fn refuse_held(&self, port: u16, key: &str) -> Result<(), ClientError> {
+        self.done(&Request::RefuseHeld { port, key: key.to_owned() }).await
     }
 
     /// All entries.

@@ -225,6 +225,7 @@ fn not_led(reason: NotLed) -> Response<ResponseBody> {
     let (code, message) = match reason {
         NotLed::TooLong => ("E_HELD_TOO_LONG", "the service did not come up in time"),
         NotLed::TooMany => ("E_HELD_TOO_MANY", "too many requests wait for the service to come up"),
+        NotLed::Refused => ("E_WAKE_FAILED", "the service sleeps and could not be started"),
         NotLed::Stopping => ("E_RELAY_STOPPING", "the relay is being stopped"),
         NotLed::Removed => ("E_ROUTE_REMOVED", "nothing is published here any more"),
     };

@@ -131,7 +131,7 @@ async fn listen_at_last(route: &Route, bind: IpAddr) -> TcpListener {
 async fn accept(route: &Arc<Route>, listener: &TcpListener, tasks: &TaskTracker) {
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => admit(route, stream, peer.ip(), tasks),
+            Ok((stream, peer)) => admit(route, stream, peer, tasks),
             Err(error) => {
                 tracing::warn!(port = route.port, %error, "accept failed");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -140,7 +140,7 @@ async fn accept(route: &Arc<Route>, listener: &TcpListener, tasks: &TaskTracker)
     }
 }
 
-fn admit(route: &Arc<Route>, stream: TcpStream, peer: IpAddr, tasks: &TaskTracker) {
+fn admit(route: &Arc<Route>, stream: TcpStream, peer: SocketAddr, tasks: &TaskTracker) {
     let route = Arc::clone(route);
     let tracker = tasks.clone();
     tasks.spawn(async move {
@@ -155,9 +155,10 @@ fn admit(route: &Arc<Route>, stream: TcpStream, peer: IpAddr, tasks: &TaskTracke
         if let Err(error) = tune(&stream) {
             tracing::debug!(port = route.port, %error, "socket options not set");
         }
+        let _peer = route.peer(peer);
         match route.mode() {
             Mode::Tcp => tcp::serve(Arc::clone(&route), stream).await,
-            Mode::Http => http::serve(Arc::clone(&route), stream, peer, tracker).await,
+            Mode::Http => http::serve(Arc::clone(&route), stream, peer.ip(), tracker).await,
         }
     });
 }

@@ -14,6 +14,10 @@ pub const MAX_ANSWER_BYTES: usize = 32 << 20;
 pub const MAX_NAME_BYTES: usize = 512;
 /// Longest time a drain may wait: one day, in milliseconds.
 pub const MAX_DRAIN_MS: u64 = 86_400_000;
+/// Longest time a question for wakes may wait, in milliseconds.
+pub const MAX_WAKES_MS: u64 = 60_000;
+/// Peers of a port that are told.
+pub const MAX_PEERS: usize = 4;
 
 /// How a route moves traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,6 +157,20 @@ pub enum Request {
         /// Milliseconds from now, at most [`MAX_DRAIN_MS`].
         deadline_ms: u64,
     },
+    /// Waits until somebody wants something of a held route, and answers which ones, or none after `wait_ms`.
+    Wakes {
+        /// The number of the answer before; what was asked since is told. 0: everything that is held and was asked for.
+        seen: u64,
+        /// Milliseconds from now, at most [`MAX_WAKES_MS`].
+        wait_ms: u64,
+    },
+    /// Closes what is held on a port: what it waits for will not come.
+    RefuseHeld {
+        /// The published port.
+        port: u16,
+        /// Its owner.
+        key: String,
+    },
     /// Asks for all entries.
     Table,
     /// Asks for all counters.
@@ -190,6 +208,18 @@ pub struct EntryView {
     pub held_now: u64,
     /// Last byte or request seen, in milliseconds since 1970; 0 when none.
     pub last_activity_ms: u64,
+    /// Some of those who are connected, at most [`MAX_PEERS`].
+    #[serde(default)]
+    pub peers: Vec<SocketAddr>,
+}
+
+/// What somebody wants.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WakesView {
+    /// To be given as `seen` with the next question; it rises also over restarts of the relay.
+    pub number: u64,
+    /// Keys of the held routes that were asked for.
+    pub keys: Vec<String>,
 }
 
 /// An automatic port and its owner.
@@ -241,6 +271,8 @@ pub enum Answer {
     Confirmed(Vec<Confirmed>),
     /// How the drain ended.
     Drained(Drained),
+    /// What is wanted of held routes.
+    Wakes(WakesView),
     /// All entries.
     Table(TableView),
     /// All counters.

@@ -1,6 +1,7 @@
 //! One published port while the relay runs: where it leads, who uses it, who waits for it.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Limits;
 use super::backend::{Backend, Lease, Use, close_all};
-use super::protocol::{Drained, EntryView, Mode};
+use super::protocol::{Drained, EntryView, MAX_PEERS, Mode};
 use super::stats::{PortCounters, PortStats, ReleaseCounters, now_ms};
 use super::table::Entry;
 
@@ -29,6 +30,8 @@ pub(super) enum NotLed {
     TooLong,
     /// Too many are held already.
     TooMany,
+    /// What it waits for will not come.
+    Refused,
     /// The route was removed.
     Removed,
     /// The relay ends.
@@ -40,6 +43,8 @@ struct Target {
     backend: Arc<Backend>,
     ready: bool,
     mode: Mode,
+    /// How often what was held was sent away.
+    refusals: u64,
 }
 
 /// Decrements a counter when dropped.
@@ -66,11 +71,15 @@ pub(super) struct Shared {
     pub open: AtomicU64,
     /// Connections and requests held on all ports.
     pub held: AtomicU64,
+    /// Rises with everything that is wanted of a held route.
+    pub asks: watch::Sender<u64>,
 }
 
 impl Shared {
     pub fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(Self { limits, open: AtomicU64::new(0), held: AtomicU64::new(0) })
+        // Above every number that a relay before this one gave.
+        let asks = watch::Sender::new(now_ms().saturating_mul(1000));
+        Arc::new(Self { limits, open: AtomicU64::new(0), held: AtomicU64::new(0), asks })
     }
 }
 
@@ -92,6 +101,21 @@ pub(super) struct Route {
     old: Mutex<Vec<Arc<Backend>>>,
     releases: Mutex<BTreeMap<String, Arc<ReleaseCounters>>>,
     listening: AtomicBool,
+    /// Set to be held, whether vouched for or not.
+    held: AtomicBool,
+    /// Number of the last ask while held; 0: none since it is.
+    asked: AtomicU64,
+    peers: Mutex<BTreeMap<u64, SocketAddr>>,
+    next_peer: AtomicU64,
+}
+
+/// Forgets a peer when dropped.
+pub(super) struct Peer<'a>(&'a Route, u64);
+
+impl Drop for Peer<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.peers).remove(&self.1);
+    }
 }
 
 impl Route {
@@ -100,7 +124,8 @@ impl Route {
         let route = &entry.route;
         let counters = Arc::new(ReleaseCounters::default());
         let backend = Backend::new(&route.release, route.endpoint, Arc::clone(&counters));
-        let (target, _) = watch::channel(Target { backend, ready: confirmed && !route.held, mode: route.mode });
+        let (target, _) =
+            watch::channel(Target { backend, ready: confirmed && !route.held, mode: route.mode, refusals: 0 });
         Arc::new(Self {
             port: route.port,
             key: route.key.clone(),
@@ -114,6 +139,10 @@ impl Route {
             old: Mutex::new(Vec::new()),
             releases: Mutex::new(BTreeMap::from([(route.release.clone(), counters)])),
             listening: AtomicBool::new(false),
+            held: AtomicBool::new(route.held),
+            asked: AtomicU64::new(0),
+            peers: Mutex::new(BTreeMap::new()),
+            next_peer: AtomicU64::new(0),
         })
     }
 
@@ -150,6 +179,9 @@ impl Route {
             target.mode = route.mode;
         });
         *lock(&self.entry) = (entry.clone(), confirmed);
+        if !self.held.swap(route.held, Relaxed) || !route.held {
+            self.asked.store(0, Relaxed);
+        }
         if let Some(backend) = left {
             backend.pool.close();
             let mut old = lock(&self.old);
@@ -185,6 +217,39 @@ impl Route {
         }
     }
 
+    /// A byte or request went through; while the route is held, that asks for it to be let go.
+    pub fn touch(&self) {
+        self.counters.touch();
+        if self.held.load(Relaxed) {
+            self.ask();
+        }
+    }
+
+    fn ask(&self) {
+        self.shared.asks.send_modify(|number| {
+            *number += 1;
+            self.asked.store(*number, Relaxed);
+        });
+    }
+
+    /// Whether something was wanted of it after `seen`, while it is held.
+    pub fn asked_since(&self, seen: u64) -> bool {
+        self.held.load(Relaxed) && self.asked.load(Relaxed) > seen
+    }
+
+    /// Remembers who is connected, as long as the guard lives.
+    pub fn peer(&self, address: SocketAddr) -> Peer<'_> {
+        let number = self.next_peer.fetch_add(1, Relaxed);
+        lock(&self.peers).insert(number, address);
+        Peer(self, number)
+    }
+
+    /// Sends away what is held now.
+    pub fn refuse_held(&self) {
+        self.asked.store(0, Relaxed);
+        self.target.send_modify(|target| target.refusals += 1);
+    }
+
     fn lease_now(&self, kind: Use) -> Option<Lease> {
         // Counted while the switch is locked out: a drain that starts after a switch sees every older lease.
         let target = self.target.borrow();
@@ -193,7 +258,7 @@ impl Route {
 
     /// A lease on where the port leads now; while the port is held, waits.
     pub async fn lease(&self, kind: Use) -> Result<Lease, NotLed> {
-        self.counters.touch();
+        self.touch();
         match self.lease_now(kind) {
             Some(lease) => Ok(lease),
             None => self.wait_for_lease(kind).await,
@@ -209,11 +274,15 @@ impl Route {
         let _everywhere = Counted::up_to(&self.shared.held, self.limits().held).ok_or_else(full)?;
         self.counters.held.fetch_add(1, Relaxed);
         let mut changes = self.target.subscribe();
+        let refusals = changes.borrow().refusals;
         let ready = async {
             loop {
-                changes.borrow_and_update();
+                let refused = changes.borrow_and_update().refusals != refusals;
                 if let Some(lease) = self.lease_now(kind) {
                     return Ok(lease);
+                }
+                if refused {
+                    return Err(NotLed::Refused);
                 }
                 if changes.changed().await.is_err() {
                     return Err(NotLed::Removed);
@@ -306,6 +375,7 @@ impl Route {
             connections_open: self.counters.open.load(Relaxed),
             held_now: self.counters.held_now.load(Relaxed),
             last_activity_ms: self.counters.last_activity_ms.load(Relaxed),
+            peers: lock(&self.peers).values().rev().take(MAX_PEERS).copied().collect(),
         }
     }
 

@@ -33,8 +33,8 @@ pub(super) struct Changing {
 pub(super) struct Relay {
     pub config: Config,
     pub changing: tokio::sync::Mutex<Changing>,
-    routes: Mutex<BTreeMap<u16, Arc<Route>>>,
-    shared: Arc<Shared>,
+    pub routes: Mutex<BTreeMap<u16, Arc<Route>>>,
+    pub shared: Arc<Shared>,
     started_at_ms: u64,
     starts: u64,
     /// Fires when nothing new is accepted any more.
@@ -125,6 +125,8 @@ impl Relay {
             Request::ReleasePort { port, key } => self.release(port, &key).await.map(|()| Answer::Done),
             Request::Confirm { boot_id, entries } => self.confirm(&boot_id, &entries).await.map(Answer::Confirmed),
             Request::Drain { port, release, deadline_ms } => self.drain(port, &release, deadline_ms).await,
+            Request::Wakes { seen, wait_ms } => self.wakes(seen, wait_ms).await.map(Answer::Wakes),
+            Request::RefuseHeld { port, key } => self.refuse_held(port, &key).map(|()| Answer::Done),
             Request::Table => Ok(Answer::Table(self.table().await)),
             Request::Stats => Ok(Answer::Stats(self.stats())),
             Request::Ping => Ok(Answer::Done),

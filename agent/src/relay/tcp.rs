@@ -62,7 +62,7 @@ async fn pump(from: &TcpStream, to: &TcpStream, moved: &AtomicU64, route: &Route
                 Ok(count) => {
                     send_all(to, &buffer).await?;
                     moved.fetch_add(u64::try_from(count).unwrap_or(0), Relaxed);
-                    route.counters.touch();
+                    route.touch();
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),

@@ -150,7 +150,7 @@ impl Direction<'_> {
                 return;
             }
             self.moved.fetch_add(u64::try_from(taken).unwrap_or(0), Relaxed);
-            self.route.counters.touch();
+            self.route.touch();
         }
         self.say_goodbye(&frames, &mut to).await;
         // Unread bytes would turn our close into a reset and destroy the close frame on its way.

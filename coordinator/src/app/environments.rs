@@ -1,6 +1,7 @@
 //! Running copies of stacks.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use domain::authorize::{Action, Permit, Principal, Resource, Role, authorize};
 use domain::environment::{Environment, EnvironmentState, Observed, Source, Wanted};
@@ -14,7 +15,7 @@ use super::idempotency::{self, Key};
 use super::ledger::{self, Event};
 use super::{App, Ctx, apps, resolve, text};
 use crate::error::{Code, Error, Result};
-use crate::store::environment::EnvironmentRow;
+use crate::store::environment::{EnvironmentRow, Life};
 use crate::store::host::HostRow;
 use crate::store::{Tx, View};
 
@@ -61,6 +62,7 @@ struct Checked<'a> {
     name: Name,
     app: Option<Name>,
     memory: u64,
+    ttl: Duration,
 }
 
 fn check(ask: &Up) -> Result<Checked<'_>> {
@@ -84,7 +86,8 @@ fn check(ask: &Up) -> Result<Checked<'_>> {
     let input = manifest::stack::Input { file, text: &ask.stack_file, variables: &ask.variables, files: &files };
     let reading = manifest::stack::read(input).map_err(|problems| apps::problems_error(Code::STACK, &problems))?;
     let memory = reading.stack.services.values().filter_map(|service| service.memory).sum();
-    Ok(Checked { ask, name, app, memory })
+    let ttl = reading.stack.settings.ttl.0;
+    Ok(Checked { ask, name, app, memory, ttl })
 }
 
 /// Makes an environment, or brings the owner's environment of that name to this stack.
@@ -147,6 +150,7 @@ async fn first(ctx: &Ctx, tx: &mut dyn Tx, principal: &Principal, checked: &Chec
         file: ask.file.clone(),
         env_files: ask.env_files.clone(),
         gone_at: None,
+        life: Life { ttl: Some(checked.ttl), ..Life::default() },
         version: 0,
     };
     row.version = tx.environment_put(&row).await?;
@@ -182,7 +186,10 @@ async fn again(
         && row.file == ask.file
         && environment.app == checked.app
         && environment.wanted == Wanted::Up
-        && environment.observed.state != EnvironmentState::Failed
+        && !matches!(
+            environment.observed.state,
+            EnvironmentState::Failed | EnvironmentState::Frozen | EnvironmentState::Asleep
+        )
         && (ask.grant.is_empty() || environment.source == source(ask));
     if same {
         return Ok(row);
@@ -197,13 +204,14 @@ async fn again(
     environment.generation = environment.generation.next();
     row.env_files.clone_from(&ask.env_files);
     row.file.clone_from(&ask.file);
+    row.life.ttl = Some(checked.ttl);
     row.version = tx.environment_put(&row).await?;
     let text = format!("again, generation {}", row.environment.generation.0);
     event(ctx, tx, principal, &row, "environment.up", &text).await?;
     Ok(row)
 }
 
-async fn event(
+pub(super) async fn event(
     ctx: &Ctx,
     tx: &mut dyn Tx,
     principal: &Principal,
@@ -380,7 +388,7 @@ async fn plain_view<V: View + ?Sized>(ctx: &Ctx, view: &mut V, row: EnvironmentR
     Ok(EnvironmentView { unknown: unknown && row.gone_at.is_none(), row, owner, host, variables: BTreeMap::new() })
 }
 
-async fn view_of<V: View + ?Sized>(
+pub(super) async fn view_of<V: View + ?Sized>(
     app: &App,
     view: &mut V,
     principal: &Principal,

@@ -318,6 +318,8 @@ async fn observe(
         EnvironmentState::Ready => "environment.ready",
         EnvironmentState::Failed => "environment.failed",
         EnvironmentState::Gone => "environment.gone",
+        EnvironmentState::Frozen => "environment.frozen",
+        EnvironmentState::Asleep => "environment.asleep",
         EnvironmentState::Pending | EnvironmentState::Starting | EnvironmentState::Stopping => return Ok(()),
     };
     if before != after {

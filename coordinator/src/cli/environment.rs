@@ -153,7 +153,12 @@ async fn wait(client: &Client, output: &Output, id: &str, wanted: Wanted) -> Res
             let ended = match wanted {
                 Wanted::Ready => matches!(
                     state,
-                    v1::EnvironmentState::Ready | v1::EnvironmentState::Failed | v1::EnvironmentState::Gone
+                    v1::EnvironmentState::Ready
+                        | v1::EnvironmentState::Failed
+                        | v1::EnvironmentState::Gone
+                        // It was ready, and nobody used it since.
+                        | v1::EnvironmentState::Frozen
+                        | v1::EnvironmentState::Asleep
                 ),
                 Wanted::Gone => state == v1::EnvironmentState::Gone,
             };

@@ -66,6 +66,8 @@ fn state(environment: &v1::Environment) -> String {
         v1::EnvironmentState::Failed => "failed",
         v1::EnvironmentState::Stopping => "stopping",
         v1::EnvironmentState::Gone => "gone",
+        v1::EnvironmentState::Frozen => "frozen",
+        v1::EnvironmentState::Asleep => "asleep",
     };
     if environment.unknown { format!("unknown (last: {word})") } else { word.to_owned() }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use domain::environment::{EnvironmentState, ServiceObserved, Wanted};
+use domain::stack::Ttl;
 use proto::v1;
 use proto::v1::environments_server::Environments;
 use tokio::sync::mpsc;
@@ -12,6 +13,7 @@ use tonic::{Request, Response, Status};
 use super::error::status;
 use super::watch::{self, Answers};
 use super::{Api, principal};
+use crate::app::environment_life;
 use crate::app::environments::{self, EnvironmentView, Up};
 use crate::app::idempotency::Key;
 use crate::error::{Code, Error};
@@ -32,6 +34,8 @@ fn message(view: &EnvironmentView) -> v1::Environment {
         (None, Wanted::Down) => EnvironmentState::Stopping,
         (None, Wanted::Up) => EnvironmentState::Pending,
     };
+    let life = environment_life::tenure(&view.row);
+    let activity = environment.observed.activity.as_ref().filter(|_| current);
     let reason = environment.observed.reason.as_ref().filter(|_| current || view.row.gone_at.is_some());
     v1::Environment {
         id: environment.id.to_string(),
@@ -49,13 +53,25 @@ fn message(view: &EnvironmentView) -> v1::Environment {
         unknown: view.unknown,
         run: environment.run.map(|run| run.to_string()).unwrap_or_default(),
         host_id: environment.host.to_string(),
+        last_used_at: life.last_used.0,
+        keep_until: view.row.life.keep_until.map_or(0, |at| at.0),
+        ends_at: view.row.life.ttl.map_or(0, |ttl| life.ends(Ttl(ttl)).0),
+        why: activity.map(|activity| activity.why.clone()).unwrap_or_default(),
+        memory_bytes: activity.map_or(0, |activity| activity.memory_bytes),
     }
 }
 
 fn settled(message: &v1::Environment) -> bool {
     let state = message.state();
     let wanted = if message.wanted_up { v1::EnvironmentState::Ready } else { v1::EnvironmentState::Gone };
-    state == wanted || matches!(state, v1::EnvironmentState::Failed | v1::EnvironmentState::Gone)
+    state == wanted
+        || matches!(
+            state,
+            v1::EnvironmentState::Failed
+                | v1::EnvironmentState::Gone
+                | v1::EnvironmentState::Frozen
+                | v1::EnvironmentState::Asleep
+        )
 }
 
 #[tonic::async_trait]
@@ -123,6 +139,35 @@ impl Environments for Api {
             }
         });
         Ok(Response::new(answers))
+    }
+
+    async fn keep(&self, request: Request<v1::KeepEnvironmentRequest>) -> Result<Response<v1::Environment>, Status> {
+        let principal = principal(&request)?;
+        let ask = request.into_inner();
+        let time = proto::convert::duration(ask.for_micros);
+        let view = environment_life::keep(&self.app, &principal, &ask.environment, time).await.map_err(status)?;
+        self.sessions.changed();
+        Ok(Response::new(message(&view)))
+    }
+
+    async fn restart(
+        &self,
+        request: Request<v1::RestartEnvironmentRequest>,
+    ) -> Result<Response<v1::Environment>, Status> {
+        let principal = principal(&request)?;
+        let ask = request.get_ref();
+        let view = environment_life::restart(&self.app, &principal, &ask.environment, &ask.service).await;
+        Ok(Response::new(message(&view.map_err(status)?)))
+    }
+
+    async fn rebuild(
+        &self,
+        request: Request<v1::RebuildEnvironmentRequest>,
+    ) -> Result<Response<v1::Environment>, Status> {
+        let principal = principal(&request)?;
+        let ask = request.get_ref();
+        let view = environment_life::rebuild(&self.app, &principal, &ask.environment, &ask.service).await;
+        Ok(Response::new(message(&view.map_err(status)?)))
     }
 
     async fn logs(&self, request: Request<v1::EnvironmentLogsRequest>) -> Result<Response<Self::LogsStream>, Status> {

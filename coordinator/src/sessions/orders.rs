@@ -123,6 +123,8 @@ fn environment(row: &EnvironmentRow, owner: &str) -> v1::EnvironmentOrder {
             Source::None | Source::Checkout => String::new(),
         },
         run: environment.run.map(|run| run.to_string()).unwrap_or_default(),
+        restarts: row.life.restarts.clone(),
+        rebuilds: row.life.rebuilds.clone(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Rows of environments.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::environment::Environment;
@@ -26,8 +27,25 @@ pub struct EnvironmentRow {
     pub env_files: BTreeMap<String, String>,
     /// When its host told that nothing of it is left (or its host was removed).
     pub gone_at: Option<Timestamp>,
+    /// When it ends, and what is to be done again in it.
+    pub life: Life,
     /// 0: not stored yet. See [`EnvironmentWrites::environment_put`].
     pub version: u64,
+}
+
+/// When an environment ends, and what is to be done again in it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Life {
+    /// It is removed so long after its last use; none: it does not end by itself.
+    pub ttl: Option<Duration>,
+    /// Kept until then, whatever its use.
+    pub keep_until: Option<Timestamp>,
+    /// The end that was warned of, and when.
+    pub warned: Option<(Timestamp, Timestamp)>,
+    /// Services to restart, each with the generation that asked for it.
+    pub restarts: BTreeMap<String, u64>,
+    /// Services to build again, likewise.
+    pub rebuilds: BTreeMap<String, u64>,
 }
 
 /// Reading environments.

@@ -1,7 +1,8 @@
 //! Environments, as agents report them.
 
-use domain::environment::{EnvironmentState, Observed, ServiceObserved, ServiceState};
+use domain::environment::{Activity, EnvironmentState, Observed, ServiceObserved, ServiceState};
 use domain::ids::Generation;
+use domain::time::Timestamp;
 
 use super::Error;
 use crate::v1;
@@ -15,6 +16,8 @@ impl From<EnvironmentState> for v1::EnvironmentState {
             EnvironmentState::Failed => Self::Failed,
             EnvironmentState::Stopping => Self::Stopping,
             EnvironmentState::Gone => Self::Gone,
+            EnvironmentState::Frozen => Self::Frozen,
+            EnvironmentState::Asleep => Self::Asleep,
         }
     }
 }
@@ -31,6 +34,8 @@ impl TryFrom<v1::EnvironmentState> for EnvironmentState {
             v1::EnvironmentState::Failed => Self::Failed,
             v1::EnvironmentState::Stopping => Self::Stopping,
             v1::EnvironmentState::Gone => Self::Gone,
+            v1::EnvironmentState::Frozen => Self::Frozen,
+            v1::EnvironmentState::Asleep => Self::Asleep,
         })
     }
 }
@@ -112,6 +117,11 @@ impl TryFrom<v1::EnvironmentReport> for Observed {
             reason: report.reason.map(|reason| (reason.code, reason.text)),
             services: report.services.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             notices: report.notices,
+            activity: (report.last_used_at > 0).then(|| Activity {
+                last_used: Timestamp(report.last_used_at),
+                why: report.why,
+                memory_bytes: report.memory_bytes,
+            }),
         })
     }
 }

@@ -144,6 +144,7 @@ fn read(found: ContainerInspectResponse) -> Container {
         name: found.name.unwrap_or_default().trim_start_matches('/').to_owned(),
         labels: Labels::from_map(|key| labels.get(key)),
         run,
+        pid: state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0),
         addresses,
         started_at: if started.starts_with("0001-") { String::new() } else { started },
         out_of_memory: state.oom_killed.unwrap_or(false),

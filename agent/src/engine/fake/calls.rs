@@ -221,6 +221,7 @@ impl Engine for Fake {
             name: one.spec.name.clone(),
             labels: one.labels.clone(),
             run: one.run,
+            pid: (one.run == Run::Running).then_some(1),
             addresses: one.addresses(),
             started_at: if one.starts == 0 { String::new() } else { format!("start {}", one.starts) },
             out_of_memory: false,

@@ -84,3 +84,57 @@ async fn what_is_held_too_long_or_too_many_is_turned_away() {
     assert_eq!((stats.ports[&port].held, stats.ports[&port].held_too_long, stats.ports[&port].held_now), (1, 2, 0));
     rig.stop().await;
 }
+
+#[tokio::test]
+async fn who_wants_something_of_a_held_route_is_told_once_and_also_after_giving_up() {
+    let (_dir, rig) = Rig::fresh().await;
+    let app = App::start("app").await;
+    let port = rig.port().await;
+    rig.lead(port, Mode::Tcp, 1, app.address).await;
+    let mut open = Raw::open(port).await;
+    until("an open connection", async || rig.client.table().await.expect("an answer").entries[0].peers.len() == 1)
+        .await;
+    let mut asleep = route(port, Mode::Tcp, 2, app.address);
+    asleep.release = "r1".to_owned();
+    asleep.held = true;
+    rig.client.set_route(asleep.clone()).await.expect("a good route");
+    let nobody = rig.client.wakes(0, Duration::ZERO).await.expect("an answer");
+    assert!(nobody.keys.is_empty());
+
+    // By a connection that does not wait for the answer.
+    let asked = tokio::spawn({
+        let client = rig.client.clone();
+        async move { client.wakes(nobody.number, Duration::from_secs(20)).await.expect("an answer") }
+    });
+    drop(Raw::open(port).await);
+    let asked = asked.await.expect("no panic");
+    assert_eq!(asked.keys, [KEY]);
+    assert!(rig.client.wakes(asked.number, Duration::ZERO).await.expect("an answer").keys.is_empty());
+    assert_eq!(rig.client.wakes(0, Duration::ZERO).await.expect("an answer").keys, [KEY], "for another agent");
+
+    // By a byte on a connection from before.
+    open.send("GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    let asked = rig.client.wakes(asked.number, Duration::from_secs(20)).await.expect("an answer");
+    assert_eq!(asked.keys, [KEY]);
+
+    rig.lead(port, Mode::Tcp, 3, app.address).await;
+    assert!(rig.client.wakes(0, Duration::ZERO).await.expect("an answer").keys.is_empty(), "it was let go");
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn what_waits_for_something_that_will_not_come_is_sent_away() {
+    let (_dir, rig) = Rig::fresh().await;
+    let port = rig.port().await;
+    let mut asleep = route(port, Mode::Http, 1, ([127, 0, 0, 1], 9).into());
+    asleep.held = true;
+    rig.client.set_route(asleep).await.expect("a good route");
+    let waiting = tokio::spawn(get(port));
+    until("a held request", || held_now(&rig, 1)).await;
+    rig.client.refuse_held(port, "somebody else's").await.expect("fine");
+    assert!(held_now(&rig, 1).await);
+    rig.client.refuse_held(port, KEY).await.expect("done");
+    let (status, body) = waiting.await.expect("no panic");
+    assert!(status == 503 && body.contains("E_WAKE_FAILED"), "{status} {body}");
+    rig.stop().await;
+}

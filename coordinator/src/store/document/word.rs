@@ -34,6 +34,8 @@ words!(EnvironmentState {
     Failed = "failed",
     Stopping = "stopping",
     Gone = "gone",
+    Frozen = "frozen",
+    Asleep = "asleep",
 });
 
 words!(ServiceState {

@@ -1,11 +1,11 @@
 //! Environments in SQL.
 
 use async_trait::async_trait;
-use domain::environment::{Environment, Observed, Source};
+use domain::environment::{Activity, Environment, Observed, Source};
 use domain::ids::{EnvironmentId, HostId, PrincipalId};
 use domain::name::Name;
 
-use super::super::environment::{EnvironmentReads, EnvironmentRow, EnvironmentWrites};
+use super::super::environment::{EnvironmentReads, EnvironmentRow, EnvironmentWrites, Life};
 use super::super::error::{Error, Result};
 use super::{Columns, FromRow, SqlTx, Value, next_version, values};
 
@@ -34,15 +34,32 @@ impl FromRow for EnvironmentRow {
                     reason: row.reason()?,
                     services: row.json("services")?,
                     notices: row.json("notices")?,
+                    activity: activity(row)?,
                 },
                 created_at: row.at("created_at")?,
             },
             file: row.text("file")?,
             env_files: row.json("env_files")?,
             gone_at: row.at_or_null("gone_at")?,
+            life: life(row)?,
             version: row.number("version")?,
         })
     }
+}
+
+fn activity(row: &Columns<'_>) -> Result<Option<Activity>> {
+    let Some(last_used) = row.at_or_null("last_used_at")? else { return Ok(None) };
+    Ok(Some(Activity { last_used, why: row.text("why")?, memory_bytes: row.number("memory_bytes")? }))
+}
+
+fn life(row: &Columns<'_>) -> Result<Life> {
+    Ok(Life {
+        ttl: row.time_or_null("ttl")?,
+        keep_until: row.at_or_null("keep_until")?,
+        warned: row.at_or_null("warned_of")?.zip(row.at_or_null("warned_at")?),
+        restarts: row.json("restarts")?,
+        rebuilds: row.json("rebuilds")?,
+    })
 }
 
 fn source(row: &Columns<'_>) -> Result<Source> {
@@ -127,9 +144,10 @@ impl SqlTx {
             &environment.name,
             "INSERT INTO environments (id, host, file, stack_file, variables, env_files, generation, wanted, \
              observed_generation, observed_state, reason_code, reason_text, services, notices, gone_at, version, source, \
-             source_grant, project, principal, name, app, run, created_at) \
+             source_grant, last_used_at, why, memory_bytes, ttl, keep_until, warned_of, warned_at, restarts, rebuilds, \
+             project, principal, name, app, run, created_at) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, \
-             $22, $23, $24) ON CONFLICT DO NOTHING",
+             $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33) ON CONFLICT DO NOTHING",
             values,
         )
         .await
@@ -144,14 +162,15 @@ impl SqlTx {
             "UPDATE environments SET host = $2, file = $3, stack_file = $4, variables = $5, env_files = $6, \
              generation = $7, wanted = $8, observed_generation = $9, observed_state = $10, reason_code = $11, \
              reason_text = $12, services = $13, notices = $14, gone_at = $15, version = $16, source = $17, \
-             source_grant = $18 WHERE id = $1 AND version = $19",
+             source_grant = $18, last_used_at = $19, why = $20, memory_bytes = $21, ttl = $22, keep_until = $23, \
+             warned_of = $24, warned_at = $25, restarts = $26, rebuilds = $27 WHERE id = $1 AND version = $28",
             values,
         )
         .await
     }
 }
 
-/// `$1` is the id; `$2` to `$18` are what may change.
+/// `$1` is the id; `$2` to `$27` are what may change.
 fn changing(row: &EnvironmentRow, version: u64) -> Vec<Value> {
     let environment = &row.environment;
     let observed = &environment.observed;
@@ -174,5 +193,17 @@ fn changing(row: &EnvironmentRow, version: u64) -> Vec<Value> {
         version,
     ];
     values.extend(source_values(&environment.source));
+    let (activity, life) = (observed.activity.as_ref(), &row.life);
+    values.extend(values![
+        activity.map(|activity| activity.last_used),
+        activity.map(|activity| activity.why.clone()).unwrap_or_default(),
+        activity.map_or(0, |activity| activity.memory_bytes),
+        life.ttl,
+        life.keep_until,
+        life.warned.map(|(of, _)| of),
+        life.warned.map(|(_, at)| at),
+        Value::json(&life.restarts),
+        Value::json(&life.rebuilds),
+    ]);
     values
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::app::{App, Driver, Expose, Gate, Mode, Process, TargetSpec, TestSpec};
-use domain::environment::{Environment, EnvironmentState, Observed, ServiceObserved, ServiceState, Source, Wanted};
+use domain::environment::{
+    Activity, Environment, EnvironmentState, Observed, ServiceObserved, ServiceState, Source, Wanted,
+};
 use domain::event::{Actor, NewEvent};
 use domain::health::{HealthCheck, Probe};
 use domain::host::{Facts, Host, Liveness};
@@ -29,7 +31,7 @@ use uuid::Uuid;
 use super::super::PROJECT;
 use super::super::app::AppRow;
 use super::super::build::BuildRow;
-use super::super::environment::EnvironmentRow;
+use super::super::environment::{EnvironmentRow, Life};
 use super::super::host::{Certificate, HostRow};
 use super::super::release::ReleaseRow;
 use super::super::rollout::RolloutRow;
@@ -274,12 +276,20 @@ pub(super) fn environment(number: u128, called: &str) -> EnvironmentRow {
                 reason: Some(("E_SERVICE".to_owned(), "postgres ended".to_owned())),
                 services: vec![service],
                 notices: vec!["copied".to_owned()],
+                activity: Some(Activity { last_used: at(8), why: "used".to_owned(), memory_bytes: 5 }),
             },
             created_at: at(7),
         },
         file: "compose.yaml".to_owned(),
         env_files: strings(&[(".env", "A=1\n")]),
         gone_at: None,
+        life: Life {
+            ttl: Some(Duration::from_secs(9)),
+            keep_until: Some(at(9)),
+            warned: Some((at(10), at(11))),
+            restarts: BTreeMap::from([("web".to_owned(), 3)]),
+            rebuilds: BTreeMap::from([("web".to_owned(), 2)]),
+        },
         version: 0,
     }
 }

@@ -1,0 +1,223 @@
+//! How long environments live, and what is done again in them while they do.
+
+use std::time::Duration;
+
+use domain::authorize::{Action, Principal, authorize};
+use domain::environment::Wanted;
+use domain::environment::life::{Expiry, Tenure};
+use domain::event::Actor;
+use domain::host::Liveness;
+use domain::stack::Ttl;
+
+use super::environments::{self, EnvironmentView, resource};
+use super::ledger::Event;
+use super::{App, Ctx, apps, resolve};
+use crate::error::{Code, Error, Result};
+use crate::store::environment::EnvironmentRow;
+use crate::store::{PROJECT, Tx};
+
+/// Longest time that an environment can be kept for at once.
+const MOST: Duration = Duration::from_secs(366 * 86_400);
+
+/// Its end, as far as it is known.
+#[must_use]
+pub fn tenure(row: &EnvironmentRow) -> Tenure {
+    let environment = &row.environment;
+    let last_used = environment.observed.activity.as_ref().map_or(environment.created_at, |seen| seen.last_used);
+    Tenure {
+        last_used: last_used.max(environment.created_at),
+        keep_until: row.life.keep_until,
+        warned: row.life.warned,
+    }
+}
+
+async fn own(tx: &mut dyn Tx, principal: &Principal, given: &str) -> Result<EnvironmentRow> {
+    let row = resolve::environment(tx, principal, given).await?;
+    authorize(principal, Action::Write, &resource(&row))?;
+    if row.environment.run.is_some() {
+        return Err(Error::new(Code::ENV_OF_RUN, "the environment belongs to a run, and ends with it"));
+    }
+    if row.environment.wanted == Wanted::Down {
+        let text = format!("{} is being removed; `muster env up` makes another", row.environment.name);
+        return Err(Error::new(Code::ENV_NOT_FOUND, text));
+    }
+    Ok(row)
+}
+
+/// Keeps an environment for so long from now on, whatever its use; zero: as its `ttl` says.
+///
+/// # Errors
+/// There is none, or the caller may not.
+pub async fn keep(app: &App, principal: &Principal, given: &str, time: Duration) -> Result<EnvironmentView> {
+    if time > MOST {
+        return Err(Error::new(Code::FIELD, "an environment can be kept for a year at most; keep it again later"));
+    }
+    app.store
+        .write(|tx| {
+            Box::pin(async move {
+                let mut row = own(tx, principal, given).await?;
+                row.life.keep_until = (!time.is_zero()).then(|| app.now().plus(time));
+                row.version = tx.environment_put(&row).await?;
+                let text = if time.is_zero() {
+                    "as its ttl says".to_owned()
+                } else {
+                    format!("for {}", domain::time::format_duration(time))
+                };
+                environments::event(app, tx, principal, &row, "environment.kept", &text).await?;
+                environments::view_of(app, tx, principal, row).await
+            })
+        })
+        .await
+}
+
+/// Stops and starts a service, or all of them.
+///
+/// # Errors
+/// There is none, or the caller may not.
+pub async fn restart(app: &App, principal: &Principal, given: &str, service: &str) -> Result<EnvironmentView> {
+    again(app, principal, given, service, false).await
+}
+
+/// Builds a service's image again and makes its container anew.
+///
+/// # Errors
+/// There is none, it is not built from sources, or the caller may not.
+pub async fn rebuild(app: &App, principal: &Principal, given: &str, service: &str) -> Result<EnvironmentView> {
+    again(app, principal, given, service, true).await
+}
+
+async fn again(app: &App, principal: &Principal, given: &str, service: &str, build: bool) -> Result<EnvironmentView> {
+    let view = app
+        .store
+        .write(|tx| {
+            Box::pin(async move {
+                let mut row = own(tx, principal, given).await?;
+                let services = services(&row, service, build)?;
+                let generation = row.environment.generation.next();
+                row.environment.generation = generation;
+                let asked = if build { &mut row.life.rebuilds } else { &mut row.life.restarts };
+                asked.extend(services.iter().map(|name| (name.clone(), generation.0)));
+                row.version = tx.environment_put(&row).await?;
+                let kind = if build { "environment.rebuild" } else { "environment.restart" };
+                environments::event(app, tx, principal, &row, kind, &services.join(" ")).await?;
+                environments::view_of(app, tx, principal, row).await
+            })
+        })
+        .await?;
+    app.wake.host(view.row.environment.host);
+    Ok(view)
+}
+
+/// The services that are meant; the stack file is read again, as it was given.
+fn services(row: &EnvironmentRow, service: &str, build: bool) -> Result<Vec<String>> {
+    let environment = &row.environment;
+    let file = if row.file.is_empty() { "compose.yaml" } else { &row.file };
+    let files = |path: &str| row.env_files.get(path).cloned();
+    let input = manifest::stack::Input {
+        file,
+        text: &environment.stack_file,
+        variables: &environment.variables,
+        files: &files,
+    };
+    let stack = manifest::stack::read(input).map_err(|problems| apps::problems_error(Code::STACK, &problems))?.stack;
+    if service.is_empty() && !build {
+        return Ok(stack.services.into_keys().collect());
+    }
+    let Some(found) = stack.services.get(service) else {
+        let names: Vec<String> = stack.services.into_keys().collect();
+        let text = format!("{} has no service {service:?}; it has {}", environment.name, names.join(", "));
+        return Err(Error::new(Code::ENV_SERVICE, text));
+    };
+    if build && found.build.is_none() {
+        let text = format!(
+            "{service} is not built from sources: it has no `build` in {file}; `muster env restart` restarts it"
+        );
+        return Err(Error::new(Code::ENV_SERVICE, text));
+    }
+    Ok(vec![service.to_owned()])
+}
+
+/// Warns of environments that end soon, and ends those that were warned of. Hosts that are not heard from keep theirs:
+/// nobody knows how those are used.
+///
+/// # Errors
+/// What the store says.
+pub async fn expire(app: &App) -> Result<()> {
+    let due: Vec<EnvironmentRow> = app
+        .store
+        .read(|view| {
+            Box::pin(async move {
+                let mut due = Vec::new();
+                for row in view.environment_list(PROJECT, None).await? {
+                    if expiry(app, &row) == Expiry::Keep {
+                        continue;
+                    }
+                    let host = view.host_get(row.environment.host).await?;
+                    if host.is_some_and(|host| app.liveness(&host) == Liveness::Ready) {
+                        due.push(row);
+                    }
+                }
+                Ok::<_, Error>(due)
+            })
+        })
+        .await?;
+    for row in due {
+        let (id, host) = (row.environment.id, row.environment.host);
+        let ended = app
+            .store
+            .write(|tx| {
+                Box::pin(async move {
+                    // It may have been used in between.
+                    let Some(row) = tx.environment_get(id).await? else { return Ok(false) };
+                    end(app, tx, row).await
+                })
+            })
+            .await?;
+        if ended {
+            app.wake.host(host);
+        }
+    }
+    Ok(())
+}
+
+fn expiry(app: &App, row: &EnvironmentRow) -> Expiry {
+    let mortal = row.environment.run.is_none() && row.environment.wanted == Wanted::Up && row.gone_at.is_none();
+    match row.life.ttl {
+        Some(ttl) if mortal => tenure(row).expiry(Ttl(ttl), app.now()),
+        _ => Expiry::Keep,
+    }
+}
+
+/// Warns of one environment's end, or ends it. True: its host has something to do.
+async fn end(ctx: &App, tx: &mut dyn Tx, mut row: EnvironmentRow) -> Result<bool> {
+    let step = expiry(ctx, &row);
+    let name = row.environment.name.clone();
+    match step {
+        Expiry::Keep => return Ok(false),
+        Expiry::Warn(ends) => {
+            row.life.warned = Some((ends, ctx.now()));
+            tx.environment_put(&row).await?;
+            let left = domain::time::format_duration(ends.since(ctx.now()));
+            let text = format!("{name} is not used; it is removed in {left}. `muster env keep {name}` keeps it");
+            event(ctx, tx, &row, "environment.expiring", text).await?;
+        }
+        Expiry::Remove => {
+            // Here its data is to become a snapshot first, once there are snapshots.
+            row.environment.wanted = Wanted::Down;
+            row.environment.generation = row.environment.generation.next();
+            tx.environment_put(&row).await?;
+            let text = format!("{name} was not used for its ttl and not kept after the warning");
+            event(ctx, tx, &row, "environment.expired", text).await?;
+        }
+    }
+    Ok(step == Expiry::Remove)
+}
+
+async fn event(ctx: &Ctx, tx: &mut dyn Tx, row: &EnvironmentRow, kind: &'static str, text: String) -> Result<()> {
+    Event::new(Actor::Coordinator, kind, row.environment.id)
+        .scope(row.environment.id)
+        .text(text)
+        .append(ctx, tx, &row.project)
+        .await?;
+    Ok(())
+}

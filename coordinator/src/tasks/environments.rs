@@ -1,0 +1,27 @@
+//! Warns of environments that nobody uses, and ends them.
+
+use std::time::Duration;
+
+use crate::app::environment_life;
+use crate::error::Result;
+use crate::grpc::Api;
+
+const EVERY: Duration = Duration::from_secs(30);
+
+/// Looks until the coordinator stops.
+pub async fn run(api: Api) {
+    loop {
+        let pause = super::rest("environments", look(&api).await);
+        tokio::select! {
+            () = api.app.stopping.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+async fn look(api: &Api) -> Result<Duration> {
+    if api.sessions.stale().is_none() {
+        environment_life::expire(&api.app).await?;
+    }
+    Ok(EVERY)
+}

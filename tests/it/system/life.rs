@@ -1,0 +1,141 @@
+//! The life of an environment: it sleeps when nobody uses it, and wakes when somebody does.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use serde_json::Value;
+use tests::harness::cluster::Cluster;
+use tests::harness::condition::{SOON, eventually};
+use tests::harness::host::Host;
+use tests::harness::real;
+
+const STACK: &str = r#"services:
+  postgres:
+    image: postgres:15
+    environment: { POSTGRES_PASSWORD: "${PG:-x}" }
+    ports: ["5432:5432"]
+    volumes: ["data:/var/lib/postgresql/data"]
+  redis:
+    image: redis:7
+    ports: ["6379:6379"]
+    depends_on: { postgres: { condition: service_healthy } }
+volumes: { data: }
+"#;
+
+/// An environment `life` of asha's whose stack has this `idle`.
+struct Life {
+    cluster: Cluster,
+    host: Host,
+    folder: PathBuf,
+}
+
+impl Life {
+    fn up(idle: &str) -> Self {
+        let cluster = Cluster::start();
+        let host = cluster.host("box-asha").label("owner", "asha").label("env", "dev").join();
+        let folder = cluster.folder().join("life");
+        std::fs::create_dir(&folder).expect("a folder");
+        std::fs::write(folder.join("compose.yaml"), format!("{STACK}x-muster: {{ idle: {idle} }}\n")).expect("a file");
+        let life = Self { cluster, host, folder };
+        life.muster(&["env", "up"]);
+        life
+    }
+
+    fn muster(&self, words: &[&str]) -> String {
+        let call = self.cluster.muster(words).by("asha").within(&self.folder);
+        call.env("MUSTER_AGENT_SOCKET", self.host.socket()).ok().stdout
+    }
+
+    fn show(&self) -> Value {
+        self.cluster.muster(&["env", "show"]).by("asha").within(&self.folder).json()
+    }
+
+    fn reaches(&self, state: &str) -> Value {
+        let wanted = format!("ENVIRONMENT_STATE_{state}");
+        eventually(SOON, &wanted, || {
+            let shown = self.show();
+            if shown["state"] == wanted { Ok(shown) } else { Err(shown.to_string()) }
+        })
+    }
+
+    fn url(&self) -> String {
+        let shown = self.show();
+        let services = shown["services"].as_array().expect("services");
+        let postgres = services.iter().find(|service| service["name"] == "postgres").expect("postgres");
+        postgres["variables"]["POSTGRES_URL"].as_str().expect("a URL").to_owned()
+    }
+
+    fn started_at(&self, service: &str) -> String {
+        let id: String = self.show()["id"].as_str().unwrap_or_default().chars().filter(|c| *c != '-').collect();
+        let name = format!("muster-{}-{service}", id.get(id.len() - 12..).unwrap_or_default());
+        self.host.engine.inspect(&name)["State"]["StartedAt"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+fn query(url: &str, sql: &str) -> Result<String, String> {
+    let done = std::process::Command::new("psql").args([url, "-Atqc", sql]).output().map_err(|why| why.to_string())?;
+    if done.status.success() {
+        Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned())
+    } else {
+        Err(String::from_utf8_lossy(&done.stderr).into_owned())
+    }
+}
+
+#[test]
+fn what_is_not_used_is_frozen_and_a_connection_thaws_it() {
+    let Some(_turn) = real::turn() else { return };
+    let life = Life::up("{ freeze: 500ms, stop: never }");
+    let url = life.url();
+    let frozen = life.reaches("FROZEN");
+    assert!(frozen["why"].as_str().unwrap_or_default().contains("idle.freeze"), "{frozen}");
+    let before = life.started_at("postgres");
+    let began = Instant::now();
+    assert_eq!(query(&url, "select 6 * 7").as_deref(), Ok("42"));
+    println!("wake from frozen to the first row, with a psql's own start: {:?}", began.elapsed());
+    life.reaches("FROZEN");
+    assert_eq!(life.started_at("postgres"), before, "it was never stopped");
+
+    // A killed agent finds it frozen, and still wakes it.
+    let mut life = life;
+    life.host.crash(&life.cluster);
+    life.reaches("FROZEN");
+    assert_eq!(query(&url, "select 1").as_deref(), Ok("1"));
+
+    life.reaches("FROZEN");
+    life.muster(&["env", "down"]);
+    assert_eq!(life.host.objects(), Vec::<String>::new());
+}
+
+#[test]
+fn fifty_connections_start_a_stopped_one_once_and_all_succeed() {
+    let Some(_turn) = real::turn() else { return };
+    let life = Life::up("{ freeze: never, stop: 2s }");
+    let url = life.url();
+    query(&url, "create table kept (n int); insert into kept values (7)").expect("written");
+    life.reaches("ASLEEP");
+    assert_eq!(life.host.running(), Vec::<String>::new());
+    let events = || {
+        let log = life.cluster.muster(&["events", "--json"]).run().all();
+        log.matches("environment.ready").count()
+    };
+    let ready = events();
+    let began = Instant::now();
+    let answers: Vec<_> = std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..50).map(|_| scope.spawn(|| query(&url, "select n from kept"))).collect();
+        asking.into_iter().map(|one| one.join().expect("no panic")).collect()
+    });
+    println!("50 connections wait {:?} for a stopped environment", began.elapsed());
+    for answer in answers {
+        assert_eq!(answer.as_deref(), Ok("7"));
+    }
+    assert_eq!(events(), ready + 1, "one start");
+    assert_eq!(life.url(), url, "port and credentials stay");
+
+    // `env up` wakes it too.
+    life.reaches("ASLEEP");
+    let printed = life.muster(&["env", "up"]);
+    assert!(printed.contains("ready in"), "{printed}");
+    assert_eq!(query(&url, "select n from kept").as_deref(), Ok("7"));
+    life.muster(&["env", "down"]);
+    assert_eq!(life.host.objects(), Vec::<String>::new());
+}
