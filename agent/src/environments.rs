@@ -38,6 +38,7 @@ mod sleep;
 mod sleep_tests;
 #[cfg(test)]
 mod tests;
+mod transactions;
 mod variables;
 
 use failure::Failure;

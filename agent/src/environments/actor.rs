@@ -117,6 +117,8 @@ impl Actor {
             Ok(plan) => plan,
             Err(why) => return self.failed(generation, why).await,
         };
+        plan.rebuild = life::still_to_do(&wanted.order.rebuilds, &self.life.done);
+        plan.restart = life::still_to_do(&wanted.order.restarts, &self.life.done);
         if let Err(why) = ground::ports(&self.host, &mut plan).await {
             return self.failed(generation, why).await;
         }
@@ -344,7 +346,12 @@ impl<'a> Pass<'a> {
             }
             Event::Prepared(name, Ok(spec)) => self.prepared(name, *spec).await,
             Event::Prepared(name, Err(why)) => self.unprepared(name, why),
-            Event::Launched(name, instance, launched) => self.launched(name, instance, launched),
+            Event::Launched(name, instance, launched) => {
+                if launched.is_ok() {
+                    self.done_again(&name).await;
+                }
+                self.launched(name, instance, launched);
+            }
             Event::Health(name, instance, change) => {
                 let Some(part) = self.part(&name, instance) else { return };
                 part.health(change.healthy, change.text);

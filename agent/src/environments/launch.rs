@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use domain::stack::MountSource;
 
@@ -11,6 +12,9 @@ use super::prepare;
 use crate::engine::{ContainerSpec, Run, adopt};
 use crate::host::Host;
 use crate::routes::Route;
+
+/// Between the stop signal and KILL where a service does not say.
+pub(super) const GRACE: Duration = Duration::from_secs(10);
 
 /// A container that was started or found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +43,12 @@ pub async fn service(
             prepare::source(host, plan, relative)?;
         }
     }
-    let made = adopt::container(host.engine.as_ref(), spec).await?;
+    let mut made = adopt::container(host.engine.as_ref(), spec).await?;
+    if made.run == Run::Running && plan.restart.contains(name) {
+        let grace = service.and_then(|service| service.stop_grace_period);
+        host.engine.stop(&made.id, grace.unwrap_or(GRACE)).await?;
+        made.run = Run::Exited(0);
+    }
     if made.run != Run::Running {
         for network in &spec.more_networks {
             host.engine.connect(&made.id, network).await?;

@@ -1,5 +1,6 @@
 //! An order, read: the stack with its credentials, and the names of everything it is made of.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use domain::ids::EnvironmentId;
@@ -27,6 +28,10 @@ pub struct Plan {
     pub notices: Vec<String>,
     /// What lies beside the data.
     pub manifest: Manifest,
+    /// Services whose image is to be built again.
+    pub rebuild: BTreeSet<String>,
+    /// Services to stop and start again.
+    pub restart: BTreeSet<String>,
 }
 
 /// Reads an order. Credentials and ports of an earlier time are used again.
@@ -76,6 +81,8 @@ pub fn read(host: &Host, wanted: &Wanted) -> Result<Plan, Failure> {
         stack: reading.stack,
         notices: reading.notices.iter().map(ToString::to_string).collect(),
         manifest,
+        rebuild: BTreeSet::new(),
+        restart: BTreeSet::new(),
     })
 }
 

@@ -73,7 +73,8 @@ async fn image(host: &Arc<Host>, plan: &Plan, name: &str, service: &Service) -> 
             .ok_or_else(|| Failure::lasting("E_IMAGE_MISSING", format!("{given} is not on this host")));
     }
     // A run tests what is in its checkout: an image that somebody built before says nothing about it.
-    if let Some(image) = service.image.as_ref().filter(|_| !(for_run && service.build.is_some())) {
+    let builds = service.build.is_some() && (for_run || plan.rebuild.contains(name));
+    if let Some(image) = service.image.as_ref().filter(|_| !builds) {
         if let Some(found) = present(host, image).await? {
             return Ok(found);
         }
@@ -117,7 +118,7 @@ async fn build_image(
     };
     let packed = packed.map_err(|why| failed(why.to_string()))?.map_err(|why| failed(why.to_string()))?;
     let tag = tag.map_or_else(|| format!("muster-build:{}", identity(build, &packed.hash)), str::to_owned);
-    if let Some(found) = present(host, &tag).await? {
+    if let Some(found) = present(host, &tag).await?.filter(|_| !plan.rebuild.contains(name)) {
         return Ok(found);
     }
     let spec = BuildSpec { tag: tag.clone(), dockerfile, target: build.target.clone(), args: build.args.clone() };

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use domain::environment::EnvironmentState;
 use domain::environment::life::{self, Tier, Turn, Usage};
+use domain::stack::StoreKind;
 use domain::time::Timestamp;
 
 use super::actor::{Actor, Next, Pass};
@@ -13,7 +14,7 @@ use super::event::Event;
 use super::failure::Failure;
 use super::life::{Life, Stage};
 use super::plan::{self, Plan};
-use super::{Wanted, launch, report, sleep};
+use super::{Wanted, launch, report, sleep, transactions};
 
 /// After a failure to put it to sleep.
 const RESTLESS: Duration = Duration::from_secs(60);
@@ -198,8 +199,23 @@ impl Pass<'_> {
     pub(super) fn look(&mut self) {
         let (host, plan, send) = (Arc::clone(&self.host), Arc::clone(&self.plan), self.send.clone());
         let last_used = self.actor.life.last_used();
+        let stores: Vec<(String, IpAddr)> = self
+            .parts
+            .iter()
+            .filter(|(name, _)| {
+                plan.stack.services.get(*name).is_some_and(|service| service.store == Some(StoreKind::Postgres))
+            })
+            .filter_map(|(name, part)| Some((name.clone(), part.address?)))
+            .collect();
         self.others.spawn(async move {
-            if let Ok(usage) = sleep::usage(&host, &plan.id, last_used).await {
+            if let Ok(mut usage) = sleep::usage(&host, &plan.id, last_used).await {
+                if life::worth_asking(plan.stack.settings.idle, &usage, crate::clock::now()) {
+                    for (name, address) in stores {
+                        if let Some(service) = plan.stack.services.get(&name) {
+                            usage.transactions.extend(transactions::open(&name, service, address).await);
+                        }
+                    }
+                }
                 let memory = sleep::memory(&host, &plan.id).await;
                 let _ = send.send(Event::Used(usage, memory));
             }
@@ -243,6 +259,17 @@ impl Pass<'_> {
         } else if !self.hold {
             // Held although it is awake: an answer of the relay was lost.
             self.lead_again();
+        }
+    }
+
+    /// A service was started as asked: it is not done again.
+    pub(super) async fn done_again(&mut self, name: &str) {
+        let order = &self.plan.wanted.order;
+        let asked = order.restarts.get(name).max(order.rebuilds.get(name)).copied();
+        let life = &mut self.actor.life;
+        if let Some(asked) = asked.filter(|asked| life.done.get(name).is_none_or(|done| done < asked)) {
+            life.done.insert(name.to_owned(), asked);
+            self.actor.enter(self.actor.life.stage).await;
         }
     }
 

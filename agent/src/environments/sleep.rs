@@ -9,14 +9,12 @@ use futures::future::{join_all, try_join_all};
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::failure::Failure;
+use super::launch::GRACE;
 use super::plan::{self, Plan};
 use crate::engine::Listed;
 use crate::freezer::Boxed;
 use crate::host::Host;
 use crate::routes::{Entry, Hold, Route};
-
-/// Between the stop signal and KILL where a service does not say.
-const GRACE: Duration = Duration::from_secs(10);
 
 /// Ticks from one interval on.
 pub(super) fn ticks(every: Duration) -> Interval {

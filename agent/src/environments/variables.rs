@@ -36,6 +36,12 @@ pub fn of(name: &str, service: &Service, address: SocketAddr) -> BTreeMap<String
     variables
 }
 
+/// User and database of a PostgreSQL.
+pub(super) fn postgres(service: &Service) -> (String, String) {
+    let (_, user, database) = login(service, StoreKind::Postgres);
+    (user, database)
+}
+
 /// Scheme, user and database, as the store's image reads them from its settings.
 fn login(service: &Service, kind: StoreKind) -> (&'static str, String, String) {
     let setting = |names: &[&str]| names.iter().find_map(|name| service.environment.get(*name)).cloned();

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
+use domain::time::parse_duration;
 use proto::v1;
 
 use super::client::{Client, idempotency_key, resume};
-use super::environment_view::{Wanted, head, print, print_addresses, print_failure, print_list, progress};
+use super::environment_view::{Wanted, head, kept_line, print, print_addresses, print_failure, print_list, progress};
 use super::error::Error;
 use super::output::Output;
 use super::stack::{self, Chosen};
@@ -32,6 +34,31 @@ pub enum Command {
         /// Also those of others
         #[arg(long, short)]
         all: bool,
+        /// Those first that were not used for longest
+        #[arg(long)]
+        idle: bool,
+    },
+    /// Keep an environment although nobody uses it
+    Keep {
+        /// NAME, OWNER/NAME or id; default: as `env up` names it here
+        environment: Option<String>,
+        /// For how long, from now: 30d, 12h; 0: as its `ttl` says
+        #[arg(long = "for", value_name = "TIME", default_value = "30d", value_parser = parse_duration)]
+        time: Duration,
+    },
+    /// Stop and start a service, or all, and wait until it is ready
+    Restart {
+        /// Default: all services
+        service: Option<String>,
+        #[command(flatten)]
+        of: Of,
+    },
+    /// Build a service's image again, make its container anew, and wait until it is ready
+    Rebuild {
+        /// A service with `build` in the stack file
+        service: String,
+        #[command(flatten)]
+        of: Of,
     },
     /// One environment with its addresses
     Show {
@@ -55,6 +82,14 @@ pub enum Command {
         #[arg(long, default_value_t = 100)]
         tail: u32,
     },
+}
+
+/// Which environment a service belongs to.
+#[derive(Args, Debug)]
+pub struct Of {
+    /// NAME, OWNER/NAME or id; default: as `env up` names it here
+    #[arg(long, short = 'e', value_name = "NAME")]
+    environment: Option<String>,
 }
 
 /// Flags of `muster env up`.
@@ -90,8 +125,27 @@ pub async fn run(command: Command, client: &Client, output: &Output) -> Result<E
             let gone = wait(client, output, &going.id, Wanted::Gone).await?;
             output.show(&gone, || output.line(&format!("{}/{}: gone, with its data", gone.owner, gone.name)))?;
         }
-        Command::List { all } => {
-            let list = environments.list(v1::ListEnvironmentsRequest { all }).await?.into_inner();
+        Command::Keep { environment, time } => {
+            let environment = named(environment)?;
+            let for_micros = proto::convert::micros(time);
+            let kept = environments.keep(v1::KeepEnvironmentRequest { environment, for_micros }).await?.into_inner();
+            output.show(&kept, || output.line(&kept_line(&kept)))?;
+        }
+        Command::Restart { service, of } => {
+            let (environment, service) = (named(of.environment)?, service.unwrap_or_default());
+            let asked = environments.restart(v1::RestartEnvironmentRequest { environment, service }).await?;
+            return ready(client, output, &asked.into_inner().id, Instant::now()).await;
+        }
+        Command::Rebuild { service, of } => {
+            let environment = named(of.environment)?;
+            let asked = environments.rebuild(v1::RebuildEnvironmentRequest { environment, service }).await?;
+            return ready(client, output, &asked.into_inner().id, Instant::now()).await;
+        }
+        Command::List { all, idle } => {
+            let mut list = environments.list(v1::ListEnvironmentsRequest { all }).await?.into_inner();
+            if idle {
+                list.environments.sort_by_key(|environment| environment.last_used_at);
+            }
             output.show(&list, || print_list(&list.environments, output))?;
         }
         Command::Show { environment, variables } => {
@@ -120,24 +174,35 @@ async fn up(up: Up, client: &Client, output: &Output) -> Result<ExitCode, Error>
     request.name = up.name.unwrap_or(request.name);
     request.host = up.host;
     request.idempotency_key = idempotency_key(up.idempotency_key.as_ref());
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     let environment = resume(async || Ok(client.environments().up(request.clone()).await?.into_inner())).await?;
     if up.detach {
         output.show(&environment, || output.line(&head(&environment)))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let ready = wait(client, output, &environment.id, Wanted::Ready).await?;
+    ready(client, output, &environment.id, begun).await
+}
+
+/// Waits until it is ready, and says where it is reached, or what went wrong.
+async fn ready(client: &Client, output: &Output, id: &str, begun: Instant) -> Result<ExitCode, Error> {
+    let ready = wait(client, output, id, Wanted::Ready).await?;
     let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(0);
     if output.is_json() {
         output.json(&ready)?;
-    } else if ready.state() == v1::EnvironmentState::Ready {
+    } else if is_up(&ready) {
         output.line(&format!("ready in {}", time::duration(took)));
         output.line("");
         print_addresses(&ready, output);
     } else {
         print_failure(&ready);
     }
-    Ok(if ready.state() == v1::EnvironmentState::Ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if is_up(&ready) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Ready; or it was, and nobody used it since.
+fn is_up(environment: &v1::Environment) -> bool {
+    use v1::EnvironmentState::{Asleep, Frozen, Ready};
+    matches!(environment.state(), Ready | Frozen | Asleep)
 }
 
 async fn wait(client: &Client, output: &Output, id: &str, wanted: Wanted) -> Result<v1::Environment, Error> {
@@ -151,15 +216,9 @@ async fn wait(client: &Client, output: &Output, id: &str, wanted: Wanted) -> Res
             }
             let state = environment.state();
             let ended = match wanted {
-                Wanted::Ready => matches!(
-                    state,
-                    v1::EnvironmentState::Ready
-                        | v1::EnvironmentState::Failed
-                        | v1::EnvironmentState::Gone
-                        // It was ready, and nobody used it since.
-                        | v1::EnvironmentState::Frozen
-                        | v1::EnvironmentState::Asleep
-                ),
+                Wanted::Ready => {
+                    is_up(&environment) || matches!(state, v1::EnvironmentState::Failed | v1::EnvironmentState::Gone)
+                }
                 Wanted::Gone => state == v1::EnvironmentState::Gone,
             };
             if ended {

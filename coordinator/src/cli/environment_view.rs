@@ -128,6 +128,12 @@ pub fn print(environment: &v1::Environment, variables: bool, output: &Output) {
         time::stamp(environment.created_at),
         environment.id
     ));
+    if !environment.why.is_empty() {
+        output.line(&format!("  {}: {}", awake(environment), environment.why));
+    }
+    if environment.ends_at > 0 {
+        output.line(&format!("  {}", kept_line(environment)));
+    }
     for line in progress(environment, Wanted::Ready).iter().skip(1) {
         output.line(line);
     }
@@ -138,6 +144,25 @@ pub fn print(environment: &v1::Environment, variables: bool, output: &Output) {
     print_addresses(environment, output);
 }
 
+fn awake(environment: &v1::Environment) -> &'static str {
+    use v1::EnvironmentState::{Asleep, Frozen};
+    if matches!(environment.state(), Asleep | Frozen) { "asleep" } else { "awake" }
+}
+
+/// Until when it is kept.
+pub fn kept_line(environment: &v1::Environment) -> String {
+    let name = format!("{}/{}", environment.owner, environment.name);
+    match (environment.keep_until, environment.ends_at) {
+        (0, 0) => format!("{name}: it does not end by itself"),
+        (0, ends) => format!("{name}: removed at {} UTC if nobody uses it", time::stamp(ends)),
+        (kept, _) => format!("{name}: kept until {} UTC at least", time::stamp(kept)),
+    }
+}
+
+fn memory(bytes: u64) -> String {
+    if bytes == 0 { "–".to_owned() } else { format!("{} MB", bytes.div_ceil(1_000_000)) }
+}
+
 /// All as a table.
 pub fn print_list(environments: &[v1::Environment], output: &Output) {
     let row = |environment: &v1::Environment| {
@@ -146,11 +171,12 @@ pub fn print_list(environments: &[v1::Environment], output: &Output) {
             environment.owner.clone(),
             environment.host.clone(),
             state(environment),
-            environment.services.len().to_string(),
             time::ago(environment.created_at),
-            dash(environment.app.clone()),
+            if environment.last_used_at > 0 { time::ago(environment.last_used_at) } else { dash(String::new()) },
+            memory(environment.memory_bytes),
+            dash(environment.why.clone()),
         ]
     };
     let rows: Vec<_> = environments.iter().map(row).collect();
-    output.table(&["ENVIRONMENT", "OWNER", "HOST", "STATE", "SERVICES", "AGE", "APP"], &rows);
+    output.table(&["ENVIRONMENT", "OWNER", "HOST", "STATE", "AGE", "IDLE", "MEMORY", "WHY"], &rows);
 }

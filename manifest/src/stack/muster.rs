@@ -15,6 +15,8 @@ pub(super) const SERVICE: Keys = Keys { known: &["kind", "seed", "egress"], abse
 pub(super) const IDLE: Keys = Keys { known: &["freeze", "stop"], absent: &[] };
 pub(super) const QUOTA: Keys = Keys { known: &["cpu", "memory", "disk"], absent: &[] };
 
+/// Shortest time until sleep: for those who try it out.
+const SOON: Duration = Duration::from_millis(100);
 /// Shortest and longest of all times here.
 const TIMES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(365 * 86_400));
 
@@ -100,7 +102,7 @@ fn idle(r: &mut Reader, node: &Node) -> Idle {
     let mut time = |key: &str, default: Option<Duration>| match fields.get(key) {
         None => default,
         Some(node) if is_never(node) => None,
-        Some(node) => r.duration(node, &format!("{key} in idle"), TIMES.0, TIMES.1).or(default),
+        Some(node) => r.duration(node, &format!("{key} in idle"), SOON, TIMES.1).or(default),
     };
     let idle = Idle { freeze: time("freeze", default.freeze), stop: time("stop", default.stop) };
     // A time that was left out gives way to the one that was written.
