@@ -3,6 +3,7 @@
 mod compose;
 mod environments;
 mod isolation;
+mod life;
 pub mod production;
 mod rollouts;
 mod runs;

@@ -103,8 +103,11 @@ fn the_product_starts_no_shell() {
 fn only_the_stores_speak_sql() {
     let sql = ["SELECT ", "INSERT INTO ", "DELETE FROM ", "UPDATE "];
     let mut found = lines(&rust(&PRODUCT), |line| sql.iter().any(|word| line.contains(word)) && line.contains('"'));
+    // One question to a database of the user's.
+    let asked = "agent/src/environments/transactions.rs";
     found.retain(|line| {
-        !line.starts_with("coordinator/src/store") && !line.starts_with("agent/src/state") && !line.contains("tests.rs")
+        !line.starts_with(asked)
+            && !line.starts_with("coordinator/src/store") && !line.starts_with("agent/src/state") && !line.contains("tests.rs")
     });
     none("statements belong to store/ (coordinator) and state/ (agent)", &found);
 }
