@@ -107,7 +107,9 @@ fn only_the_stores_speak_sql() {
     let asked = "agent/src/environments/transactions.rs";
     found.retain(|line| {
         !line.starts_with(asked)
-            && !line.starts_with("coordinator/src/store") && !line.starts_with("agent/src/state") && !line.contains("tests.rs")
+            && !line.starts_with("coordinator/src/store")
+            && !line.starts_with("agent/src/state")
+            && !line.contains("tests.rs")
     });
     none("statements belong to store/ (coordinator) and state/ (agent)", &found);
 }
