@@ -22,6 +22,7 @@ use crate::firewall::tables::Iptables;
 use crate::freezer::Cgroups;
 use crate::host::{self, Host};
 use crate::identity::{self, Identity};
+use crate::isolation::{self, Proofs};
 use crate::job::Launcher;
 use crate::logs::{self, Logs};
 use crate::policy::Policy;
@@ -233,6 +234,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), E
             config.host_services.clone(),
             Arc::new(Iptables),
         ),
+        isolation: Proofs::default(),
         watch: Watch::begin(Arc::clone(&engine), identity.host_id.clone()),
         engine,
         freezer: Arc::new(Cgroups::default()),
@@ -279,11 +281,13 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), E
         host: Arc::clone(&host),
         config,
     });
+    let coordinators = agent.config.coordinators.clone();
     tracing::info!(host = %host.name, id = %host.id, "the agent runs");
     tokio::select! {
         () = session::keep(Arc::clone(&agent)) => {}
         () = reconcile::keep(Arc::clone(&host), Arc::clone(&environments), steps) => {}
         () = environments.watch_wakes() => {}
+        () = isolation::keep(Arc::clone(&host), Arc::clone(&environments), coordinators) => {}
         () = socket::serve(Arc::clone(&host), listener) => {}
         () = Arc::clone(&host.pool).keep() => {}
         () = spawn::supervise(relay, |seen| tell(&seen)) => {}

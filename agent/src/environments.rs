@@ -29,7 +29,7 @@ mod ignore;
 mod launch;
 mod life;
 mod part;
-mod plan;
+pub mod plan;
 mod prepare;
 mod report;
 mod rest;
@@ -358,6 +358,19 @@ impl Environments {
                 }
             }
         }
+    }
+
+    /// Environments that are ready, with the ports that their services declare.
+    #[must_use]
+    pub fn ready(&self) -> BTreeMap<String, BTreeMap<String, Vec<u16>>> {
+        let running = self.running();
+        let views = running.iter().map(|(id, one)| (id, one.view.borrow()));
+        let ready = views.filter(|(_, view)| view.observed.state == EnvironmentState::Ready);
+        ready
+            .map(|(id, view)| {
+                (id.clone(), view.specs.iter().map(|(name, spec)| (name.clone(), spec.ports.clone())).collect())
+            })
+            .collect()
     }
 
     /// Has everything looked at again.

@@ -2,6 +2,7 @@
 //! put back when somebody deletes a rule. Without the right or the tools to make them that is told, never hidden.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Mutex as Turn;
@@ -49,6 +50,10 @@ pub struct Firewall {
     wanted: Mutex<BTreeSet<String>>,
     standing: Mutex<Standing>,
     written: Turn<Written>,
+    /// How often rules were missing.
+    put_back: AtomicU64,
+    /// Which, the last time, for people.
+    missed: Mutex<Option<String>>,
 }
 
 fn lock<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -68,7 +73,15 @@ impl Firewall {
             wanted: Mutex::default(),
             standing: Mutex::new(Standing::Idle),
             written: Turn::default(),
+            put_back: AtomicU64::new(0),
+            missed: Mutex::default(),
         }
+    }
+
+    /// How often rules were missing and were put back.
+    #[must_use]
+    pub fn put_back(&self) -> u64 {
+        self.put_back.load(Ordering::Relaxed)
     }
 
     /// Whether environments are kept apart.
@@ -77,12 +90,12 @@ impl Firewall {
         lock(&self.standing).clone()
     }
 
-    /// A remark for people if they are not.
+    /// A remark for people if they are not, or were not.
     #[must_use]
     pub fn notice(&self) -> Option<String> {
         match self.standing() {
             Standing::Not(why) => Some(format!("isolation: not enforced: {why}")),
-            Standing::Idle | Standing::Enforced => None,
+            Standing::Idle | Standing::Enforced => lock(&self.missed).clone(),
         }
     }
 
@@ -128,7 +141,13 @@ impl Firewall {
         if told.is_some() || written.environments.as_ref() != Some(&wanted) {
             self.write(&mut written, wanted).await;
         }
-        told.inspect(|what| tracing::warn!(%what, "firewall rules were missing and are put back"))
+        told.inspect(|what| {
+            self.put_back.fetch_add(1, Ordering::Relaxed);
+            let at = clock();
+            *lock(&self.missed) =
+                Some(format!("isolation: firewall rules were missing and were put back at {at}: {what}"));
+            tracing::warn!(%what, "firewall rules were missing and are put back");
+        })
     }
 
     fn families(&self) -> impl Iterator<Item = Family> {
@@ -195,6 +214,12 @@ impl Firewall {
     }
 }
 
+/// `12:03:11 UTC`.
+fn clock() -> String {
+    let seconds = crate::clock::now().0.div_euclid(1_000_000).rem_euclid(86_400);
+    format!("{:02}:{:02}:{:02} UTC", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
 /// Removes all chains of the agent of a host, whatever they hold.
 ///
 /// # Errors
@@ -258,6 +283,7 @@ mod tests {
         let told = firewall.check().await.expect("something was missing");
         assert!(told.contains("mi-00000000e001"), "{told}");
         assert_eq!(tables.read(Family::V4).await.expect("read"), before);
+        assert!(firewall.notice().is_some_and(|notice| notice.contains("were put back")), "{:?}", firewall.notice());
         tables.delete("INPUT -j MUSTER");
         assert!(firewall.check().await.is_some_and(|told| told.contains("INPUT")));
         assert_eq!(firewall.check().await, None);

@@ -9,6 +9,7 @@ use crate::engine::watch::Watch;
 use crate::failpoints::Failpoints;
 use crate::firewall::Firewall;
 use crate::freezer::Freezer;
+use crate::isolation::Proofs;
 use crate::policy::Policy;
 use crate::pool::Pool;
 use crate::probe::Prober;
@@ -44,6 +45,8 @@ pub struct Host {
     pub firewall: Firewall,
     /// Freezes and thaws containers.
     pub freezer: Arc<dyn Freezer>,
+    /// What was found when that was tried.
+    pub isolation: Proofs,
     /// Tells when containers end.
     pub watch: Watch,
     /// Asks for health.
@@ -120,6 +123,7 @@ pub(crate) mod tests {
                 Vec::new(),
                 Arc::new(Memory::default()),
             ),
+            isolation: Proofs::default(),
             watch: Watch::begin(Arc::clone(&engine), id.to_owned()),
             engine,
             freezer: Arc::new(crate::freezer::Memory::default()),

@@ -13,6 +13,7 @@ pub mod freezer;
 pub mod host;
 pub mod identity;
 pub mod image;
+pub mod isolation;
 pub mod job;
 pub mod junit;
 pub mod logs;

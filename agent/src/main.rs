@@ -33,6 +33,12 @@ enum Command {
         /// The host's id
         host: String,
     },
+    /// Try connections from a container's network namespace (started by the agent)
+    #[command(hide = true)]
+    ProbeFrom {
+        /// A process of the container
+        pid: u32,
+    },
     /// Supervise one job (started by the agent)
     #[command(hide = true)]
     Job {
@@ -56,6 +62,7 @@ fn main() -> ExitCode {
             }
         }
         Command::Unwall { host } => unwall(&host),
+        Command::ProbeFrom { pid } => agent::isolation::probe::main(pid),
         Command::Job { directory } => agent::job::main(&directory),
     }
 }

@@ -72,6 +72,7 @@ async fn host(folder: &Path) -> Arc<Host> {
             Vec::new(),
             Arc::new(Iptables),
         ),
+        isolation: Default::default(),
         engine,
         freezer: Arc::new(agent::freezer::Cgroups::default()),
         prober: Prober::default(),

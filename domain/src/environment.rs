@@ -163,4 +163,19 @@ pub struct ServiceObserved {
     pub variables: BTreeMap<String, String>,
     /// Its last log lines when it ended or failed.
     pub last_lines: Vec<String>,
+    /// What was reached from inside it that should not be; none: not tried.
+    pub isolation: Option<Isolation>,
+}
+
+/// What connections from inside a service found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Isolation {
+    /// When they were tried.
+    pub at: Timestamp,
+    /// How many.
+    pub tried: u32,
+    /// What answered, at most 20.
+    pub reached: Vec<String>,
+    /// Why they could not be tried; empty: they were.
+    pub problem: String,
 }

@@ -28,7 +28,9 @@ pub fn observed(host: &Host, plan: &Plan, parts: &BTreeMap<String, Part>, diff: 
         (None, true) => EnvironmentState::Ready,
         (None, false) => EnvironmentState::Starting,
     };
-    let services = plan.stack.services.keys().map(|name| service(host, plan, name, parts.get(name), diff)).collect();
+    let services: Vec<_> =
+        plan.stack.services.keys().map(|name| service(host, plan, name, parts.get(name), diff)).collect();
+    let reason = reason.or_else(|| reached(&services));
     Observed {
         generation: Generation(plan.wanted.order.generation),
         state,
@@ -37,6 +39,16 @@ pub fn observed(host: &Host, plan: &Plan, parts: &BTreeMap<String, Part>, diff: 
         notices: plan.notices.iter().cloned().chain(host.firewall.notice()).collect(),
         activity: None,
     }
+}
+
+/// It works, and something of it gets to where it should not.
+fn reached(services: &[ServiceObserved]) -> Option<(String, String)> {
+    let from = services.iter().filter_map(|service| {
+        let reached = &service.isolation.as_ref()?.reached;
+        (!reached.is_empty()).then(|| format!("{} reaches {}", service.name, reached.join(", ")))
+    });
+    let text = from.collect::<Vec<_>>().join("; ");
+    (!text.is_empty()).then(|| ("E_ISOLATION".to_owned(), text))
 }
 
 fn exited(exit: &Exit, parts: &BTreeMap<String, Part>) -> (String, String) {
@@ -90,6 +102,7 @@ fn service(host: &Host, plan: &Plan, name: &str, part: Option<&Part>, diff: &Dif
         addresses,
         variables: connection,
         last_lines: part.map(|part| part.last_lines.clone()).unwrap_or_default(),
+        isolation: host.isolation.of(&plan.id, name),
     }
 }
 

@@ -147,6 +147,7 @@ mod tests {
             addresses: [(5432, "127.0.0.1:20411".to_owned())].into(),
             variables: variables.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
             last_lines: Vec::new(),
+            isolation: None,
         }
     }
 

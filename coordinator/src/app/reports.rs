@@ -291,6 +291,13 @@ pub async fn environment(app: &App, agent: &Agent, id: EnvironmentId, mut told: 
         .await
 }
 
+/// Something got through the walls of an environment.
+const ISOLATION: &str = "E_ISOLATION";
+
+fn reaches(observed: &Observed) -> bool {
+    observed.reason.as_ref().is_some_and(|(code, _)| code == ISOLATION)
+}
+
 async fn observe(
     app: &App,
     tx: &mut dyn Tx,
@@ -301,6 +308,7 @@ async fn observe(
 ) -> Result<()> {
     let id = row.environment.id.to_string();
     let (before, after) = (row.environment.observed.state, told.state);
+    let (was_open, is_open) = (reaches(&row.environment.observed), reaches(&told));
     let gone = after == EnvironmentState::Gone
         && row.environment.wanted == Wanted::Down
         && told.generation == row.environment.generation;
@@ -313,6 +321,15 @@ async fn observe(
         tx.secret_delete(SECRET, &id).await?;
     } else if !variables.is_empty() {
         seal(app, tx, &row, variables).await?;
+    }
+    if is_open && !was_open {
+        let why = row.environment.observed.reason.clone().map(|(_, why)| why).unwrap_or_default();
+        Event::new(ledger::host(&agent.name), "environment.isolation", &id)
+            .scope(&id)
+            .reason(ISOLATION.to_owned())
+            .text(format!("{} {why}", row.environment.name))
+            .append(app, tx, &row.project)
+            .await?;
     }
     let kind = match after {
         EnvironmentState::Ready => "environment.ready",

@@ -111,6 +111,24 @@ pub fn print_addresses(environment: &v1::Environment, output: &Output) {
         .line(&format!("  {:<10} muster env show {1} --variables    muster env logs {1} -f", "more", environment.name));
 }
 
+/// What connections from inside its services found; none: nothing was tried yet.
+fn isolation(environment: &v1::Environment) -> Option<String> {
+    let found: Vec<_> = environment.services.iter().filter_map(|service| service.isolation.as_ref()).collect();
+    let at = found.iter().map(|one| one.at).max()?;
+    let problem = found.iter().find(|one| !one.problem.is_empty()).map(|one| &one.problem);
+    let tried: u32 = found.iter().filter(|one| one.problem.is_empty()).map(|one| one.tried).sum();
+    let from = found.iter().filter(|one| one.problem.is_empty()).count();
+    let services = if from == 1 { "service" } else { "services" };
+    let reached: usize = found.iter().map(|one| one.reached.len()).sum();
+    let (word, result) = match (reached, problem) {
+        (0, None) => ("proven", "none got through".to_owned()),
+        (0, Some(why)) => ("not proven", format!("none got through; some could not be tried: {why}")),
+        (some, _) => ("BROKEN", format!("{some} got through")),
+    };
+    let at = time::clock(at);
+    Some(format!("isolation  {word} {at}: {tried} connections tried from {from} {services}, {result}"))
+}
+
 /// One environment whole, or its variables alone.
 pub fn print(environment: &v1::Environment, variables: bool, output: &Output) {
     if variables {
@@ -136,6 +154,9 @@ pub fn print(environment: &v1::Environment, variables: bool, output: &Output) {
     }
     for line in progress(environment, Wanted::Ready).iter().skip(1) {
         output.line(line);
+    }
+    if let Some(line) = isolation(environment) {
+        output.line(&format!("  {line}"));
     }
     if let Some(reason) = environment.reason.as_ref().filter(|reason| !reason.code.is_empty()) {
         output.line(&format!("  {}: {}", reason.code, reason.text));

@@ -17,6 +17,7 @@ use domain::ids::{Generation, HostId, ReleaseId, RolloutId};
 use domain::label::Selector;
 use domain::name::Name;
 use domain::release::Digest;
+use domain::time::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -126,7 +127,7 @@ macro_rules! plain {
         }
     )*};
 }
-plain!(bool, i32, u16, u32, u64, String);
+plain!(bool, i32, i64, u16, u32, u64, String);
 
 macro_rules! parsed {
     ($($type:ty: $write:expr, $read:expr;)*) => {$(
@@ -164,6 +165,19 @@ impl Document for Duration {
 
     fn from_stored(stored: u64) -> Result<Self, String> {
         Ok(Self::from_micros(stored))
+    }
+}
+
+impl Document for Timestamp {
+    /// Microseconds since 1970.
+    type Stored = i64;
+
+    fn to_stored(&self) -> i64 {
+        self.0
+    }
+
+    fn from_stored(stored: i64) -> Result<Self, String> {
+        Ok(Self(stored))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Environments, as agents report them.
 
-use domain::environment::{Activity, EnvironmentState, Observed, ServiceObserved, ServiceState};
+use domain::environment::{Activity, EnvironmentState, Isolation, Observed, ServiceObserved, ServiceState};
 use domain::ids::Generation;
 use domain::time::Timestamp;
 
@@ -81,7 +81,21 @@ impl From<&ServiceObserved> for v1::Service {
             addresses: service.addresses.iter().map(|(port, address)| (u32::from(*port), address.clone())).collect(),
             variables: service.variables.clone().into_iter().collect(),
             last_lines: service.last_lines.clone(),
+            isolation: service.isolation.as_ref().map(Into::into),
         }
+    }
+}
+
+impl From<&Isolation> for v1::Isolation {
+    fn from(found: &Isolation) -> Self {
+        let (reached, problem) = (found.reached.clone(), found.problem.clone());
+        Self { at: found.at.0, tried: found.tried, reached, problem }
+    }
+}
+
+impl From<v1::Isolation> for Isolation {
+    fn from(found: v1::Isolation) -> Self {
+        Self { at: Timestamp(found.at), tried: found.tried, reached: found.reached, problem: found.problem }
     }
 }
 
@@ -103,6 +117,7 @@ impl TryFrom<v1::Service> for ServiceObserved {
             addresses,
             variables: service.variables.into_iter().collect(),
             last_lines: service.last_lines,
+            isolation: service.isolation.map(Into::into),
         })
     }
 }

@@ -244,3 +244,84 @@ fn from_inside_nothing_is_reached_but_the_own_services_and_the_way_out_that_was_
     assert_eq!(host.objects(), Vec::<String>::new(), "no chain is left");
     drop(neighbour);
 }
+
+/// The line of `muster env show` about isolation, and everything else that it prints.
+fn shown(cluster: &Cluster, name: &str) -> (Option<String>, String) {
+    let printed = cluster.muster(&["env", "show", name]).by("asha").ok().stdout;
+    let line = printed.lines().map(str::trim).find(|line| line.starts_with("isolation ")).map(str::to_owned);
+    (line, printed)
+}
+
+fn proven(cluster: &Cluster, name: &str) -> String {
+    eventually(SOON, &format!("{name} is proven to be apart"), || {
+        let (line, printed) = shown(cluster, name);
+        line.filter(|line| line.contains("proven") && line.ends_with("none got through")).ok_or(printed)
+    })
+}
+
+#[test]
+fn what_gets_through_is_told_and_an_environment_that_is_apart_is_proven_to_be() {
+    let Some(_turn) = real::turn() else { return };
+    let cluster = Cluster::start();
+    let mut host = cluster.host("box").label("owner", "asha").label("env", "dev").join();
+    let (bridge, foreign) = {
+        let one = up(&cluster, &host, &folder(&cluster, "one"));
+        let two = up(&cluster, &host, &folder(&cluster, "two"));
+        (format!("muster-{}", one.short), two.container("db"))
+    };
+    for name in ["one", "two"] {
+        let line = proven(&cluster, name);
+        assert!(line.contains("from 3 services"), "{line}");
+    }
+
+    // Somebody puts a service of the second on the first's network; an agent that starts looks at all of them.
+    host.engine.run(&["network", "connect", &bridge, &foreign]);
+    host.crash(&cluster);
+    let printed = eventually(SOON, "it is told", || {
+        let (line, printed) = shown(&cluster, "one");
+        if line.is_some_and(|line| line.contains("BROKEN")) { Ok(printed) } else { Err(printed) }
+    });
+    assert!(printed.contains("E_ISOLATION") && printed.contains(&foreign), "{printed}");
+    assert!(printed.contains("ready since"), "it works all the same: {printed}");
+    let events = cluster.muster(&["events", "--since", "10m"]).ok().stdout;
+    assert!(events.contains("environment.isolation"), "{events}");
+
+    host.engine.run(&["network", "disconnect", &bridge, &foreign]);
+    host.crash(&cluster);
+    proven(&cluster, "one");
+    for name in ["one", "two"] {
+        cluster.muster(&["env", "down", name]).by("asha").ok();
+    }
+    assert_eq!(host.objects(), Vec::<String>::new());
+}
+
+/// What Docker's own pools of addresses cannot hold: about 31 networks.
+const MANY: usize = 40;
+
+#[test]
+fn forty_environments_stand_on_one_host() {
+    let Some(_turn) = real::turn() else { return };
+    let cluster = Cluster::start();
+    let host = cluster.host("box").label("owner", "asha").label("env", "dev").join();
+    let folder = cluster.folder().join("small");
+    std::fs::create_dir(&folder).expect("a folder");
+    std::fs::write(folder.join("compose.yaml"), "services: { cache: { image: \"redis:7\", ports: [\"6379\"] } }\n")
+        .expect("a stack file");
+    let began = std::time::Instant::now();
+    for number in 0..MANY {
+        let name = format!("e{number}");
+        cluster.muster(&["env", "up", &name, "--host", "box", "--detach"]).by("asha").within(&folder).ok();
+    }
+    eventually(SOON * 2, "all are ready", || {
+        let list = cluster.muster(&["env", "list"]).by("asha").json();
+        let all = list["environments"].as_array().cloned().unwrap_or_default();
+        let ready = all.iter().filter(|one| one["state"] == "ENVIRONMENT_STATE_READY").count();
+        if ready == MANY { Ok(()) } else { Err(format!("{ready} of {MANY}")) }
+    });
+    eprintln!("{MANY} environments ready after {:?}", began.elapsed());
+    let rules = host.command(&["iptables", "-w", "5", "-S"]).expect("rules");
+    let walled = rules.lines().filter(|line| line.contains(&host.id()[24..]) && line.contains("-IN -i mi-")).count();
+    assert_eq!(walled, MANY, "each has its rules");
+    proven(&cluster, "e0");
+    proven(&cluster, &format!("e{}", MANY - 1));
+}

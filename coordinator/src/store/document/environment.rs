@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use domain::environment::{ServiceObserved, ServiceState};
+use domain::environment::{Isolation, ServiceObserved, ServiceState};
+use domain::time::Timestamp;
 
 use super::document;
 
@@ -14,4 +15,13 @@ document!(ServiceObserved => ServiceShape {
     addresses: BTreeMap<u16, String>,
     variables: BTreeMap<String, String>,
     last_lines: Vec<String>,
+    #[serde(default)]
+    isolation: Option<Isolation>,
+});
+
+document!(Isolation => IsolationShape {
+    at: Timestamp,
+    tried: u32,
+    reached: Vec<String>,
+    problem: String,
 });

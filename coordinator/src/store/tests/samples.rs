@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use domain::app::{App, Driver, Expose, Gate, Mode, Process, TargetSpec, TestSpec};
 use domain::environment::{
-    Activity, Environment, EnvironmentState, Observed, ServiceObserved, ServiceState, Source, Wanted,
+    Activity, Environment, EnvironmentState, Isolation, Observed, ServiceObserved, ServiceState, Source, Wanted,
 };
 use domain::event::{Actor, NewEvent};
 use domain::health::{HealthCheck, Probe};
@@ -255,6 +255,12 @@ pub(super) fn environment(number: u128, called: &str) -> EnvironmentRow {
         addresses: BTreeMap::from([(5432, "127.0.0.1:20410".to_owned())]),
         variables: BTreeMap::new(),
         last_lines: vec!["FATAL".to_owned()],
+        isolation: Some(Isolation {
+            at: at(5),
+            tried: 84,
+            reached: vec!["198.18.0.2:5432 (muster-x-db)".to_owned()],
+            problem: String::new(),
+        }),
     };
     EnvironmentRow {
         project: PROJECT.to_owned(),
