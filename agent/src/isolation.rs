@@ -2,7 +2,7 @@
 //! should not reach, when its environment becomes ready and again when something around it changed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -112,8 +112,17 @@ async fn spots(host: &Host, ready: &BTreeMap<String, BTreeMap<String, Vec<u16>>>
     Ok(found.into_iter().filter_map(spot).collect())
 }
 
+fn read(path: &str) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+/// Those of the host's addresses that it no longer has.
+fn gone(before: &[Ipv4Addr]) -> BTreeSet<Ipv4Addr> {
+    let now = addresses::own(&read("/proc/net/fib_trie"));
+    before.iter().filter(|address| !now.contains(address)).copied().collect()
+}
+
 async fn surroundings(host: &Host, coordinators: &[String]) -> Around {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let published = host.routes.entries().await.unwrap_or_default().into_iter().map(|entry| entry.port).collect();
     let mut found = Vec::new();
     for coordinator in coordinators {
@@ -152,7 +161,10 @@ async fn one(from: &Spot, spots: &[Spot], around: &Around) -> Isolation {
     let tried = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
     let at = crate::clock::now();
     match answered {
-        Ok(reached) => {
+        Ok(mut reached) => {
+            // Where a bridge went away meanwhile, somebody far behind the way out may have answered for its address.
+            let gone = gone(&around.host);
+            reached.retain(|address| !gone.contains(address.ip()));
             let named = reached.iter().map(|address| format!("{address} ({})", name(&targets, address)));
             Isolation { at, tried, reached: named.take(NAMED).collect(), problem: String::new() }
         }
