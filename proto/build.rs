@@ -29,6 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .bytes(".muster.v1.RegisterBuildRequest.data")
         .bytes(".muster.v1.FetchChunk.data")
         .bytes(".muster.v1.LogChunk.data")
+        .bytes(".muster.v1.ImportSeedRequest.data")
         .compile_fds_with_config(set, config)?;
     Ok(())
 }

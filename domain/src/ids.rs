@@ -77,6 +77,8 @@ ids! {
     RunId = "run";
     /// The moving of a target's members from their release to another.
     RolloutId = "rollout";
+    /// Data for the stores of a stack, or a snapshot of it.
+    SeedId = "seed";
     /// One line of the ledger.
     EventId = "event";
 }

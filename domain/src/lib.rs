@@ -18,6 +18,7 @@ pub mod policy;
 pub mod release;
 pub mod rollout;
 pub mod run;
+pub mod seed;
 pub mod stack;
 pub mod step;
 pub mod time;

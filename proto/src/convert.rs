@@ -4,6 +4,7 @@ pub mod environment;
 pub mod host;
 pub mod release;
 pub mod run;
+pub mod seed;
 pub mod step;
 
 /// A message cannot be a domain value.
