@@ -7,6 +7,7 @@ pub mod artifacts;
 pub mod bootstrap;
 pub mod builds;
 pub mod config;
+pub mod environment_data;
 pub mod environment_life;
 pub mod environments;
 pub mod events;
@@ -24,6 +25,8 @@ pub mod rollout_turn;
 pub mod rollout_view;
 pub mod rollouts;
 pub mod runs;
+pub mod seed_import;
+pub mod seeds;
 pub mod text;
 
 use std::fmt;

@@ -12,17 +12,22 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart};
 use ring::digest::{Context, SHA256};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use uuid::Uuid;
 
 use crate::error::{Code, Error, Result};
 
 /// Parts of an upload that are written at once; more wait.
 const CONCURRENCY: usize = 4;
+/// So many bytes of the disk stay free: the store beside it needs them.
+const FLOOR: u64 = 256 << 20;
 
 /// Bulk bytes.
 #[derive(Clone)]
 pub struct Artifacts {
     store: Arc<dyn ObjectStore>,
+    folder: Arc<FsPath>,
+    turn: Arc<Mutex<()>>,
 }
 
 impl fmt::Debug for Artifacts {
@@ -44,7 +49,32 @@ impl Artifacts {
     pub fn in_folder(folder: &FsPath) -> std::io::Result<Self> {
         std::fs::create_dir_all(folder)?;
         let local = LocalFileSystem::new_with_prefix(folder).map_err(std::io::Error::other)?;
-        Ok(Self { store: Arc::new(local.with_fsync(true)) })
+        Ok(Self { store: Arc::new(local.with_fsync(true)), folder: Arc::from(folder), turn: Arc::default() })
+    }
+
+    /// Whoever takes bytes away, and whoever puts bytes here that may lie here already, does it in turn: so that what
+    /// one begins to need is not what the other finds unneeded.
+    pub async fn turn(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.turn).lock_owned().await
+    }
+
+    /// Refuses bytes for which the disk has no room.
+    ///
+    /// # Errors
+    /// Less than [`FLOOR`] would be left, or the disk does not say what is free.
+    pub fn room_for(&self, bytes: u64) -> Result<()> {
+        let disk = rustix::fs::statvfs(&*self.folder).map_err(Error::internal)?;
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if bytes == 0 || bytes.saturating_add(FLOOR) <= free {
+            return Ok(());
+        }
+        let text = format!(
+            "{} MiB are to be stored, and the coordinator's disk has {} MiB free, of which {} stay free",
+            bytes >> 20,
+            free >> 20,
+            FLOOR >> 20
+        );
+        Err(Error::new(Code::NO_ROOM, text))
     }
 
     /// Begins to store something of which only the end will tell what it is.

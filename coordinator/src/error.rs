@@ -152,6 +152,24 @@ codes! {
     ENV_SERVICE = "E_ENV_SERVICE", NotFound;
     /// No host can take the environment.
     ENV_NO_HOST = "E_ENV_NO_HOST", Precondition;
+    /// The environment is not up.
+    ENV_NOT_UP = "E_ENV_NOT_UP", Precondition;
+    /// Nothing is kept of the environment's data before its last reset.
+    ENV_NO_UNDO = "E_ENV_NO_UNDO", Precondition;
+    /// There is no such seed or snapshot.
+    SEED_UNKNOWN = "E_SEED_UNKNOWN", NotFound;
+    /// There is a seed of this name and version, or a snapshot of this name of the caller's.
+    SEED_EXISTS = "E_SEED_EXISTS", Exists;
+    /// The seed is not ready, or not in a state for this.
+    SEED_STATE = "E_SEED_STATE", Precondition;
+    /// Environments began with the seed.
+    SEED_IN_USE = "E_SEED_IN_USE", Precondition;
+    /// The seed lies on another host.
+    SEED_ELSEWHERE = "E_SEED_ELSEWHERE", Precondition;
+    /// A service cannot be fed with this.
+    SEED_INPUT = "E_SEED_INPUT", Invalid;
+    /// The coordinator's disk has too little room.
+    NO_ROOM = "E_ARTIFACTS_FULL", Exhausted;
     /// There is no such run.
     RUN_NOT_FOUND = "E_RUN_NOT_FOUND", NotFound;
     /// The run has ended.

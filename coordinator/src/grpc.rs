@@ -9,6 +9,7 @@ pub mod events;
 pub mod hosts;
 pub mod rollouts;
 pub mod runs;
+pub mod seeds;
 pub mod tokens;
 pub mod watch;
 
@@ -98,6 +99,7 @@ pub async fn routes(api: &Api) -> Result<Routes, tonic_reflection::server::Error
         releases_server::ReleasesServer,
         environments_server::EnvironmentsServer,
         runs_server::RunsServer,
+        seeds_server::SeedsServer,
         rollouts_server::RolloutsServer,
         events_server::EventsServer,
     ))

@@ -36,6 +36,7 @@ pub mod rollout;
 pub mod run;
 mod schema;
 pub mod secret;
+pub mod seed;
 mod sql;
 mod sqlite;
 pub mod target;

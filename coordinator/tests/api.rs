@@ -5,6 +5,7 @@ mod bad_input;
 mod certificates;
 mod environments;
 mod rollouts;
+mod seeds;
 mod sessions;
 mod stack_check;
 mod support;

@@ -10,11 +10,13 @@ use coordinator::error::Error;
 use coordinator::store::PROJECT;
 use coordinator::store::environment::{EnvironmentRow, Life};
 use coordinator::store::run::RunRow;
+use coordinator::store::seed::SeedRow;
 use domain::environment::{Environment, Observed, Source, Wanted};
-use domain::ids::{EnvironmentId, Generation, RunId};
+use domain::ids::{EnvironmentId, Generation, RunId, SeedId};
 use domain::name::Name;
 use domain::release::Commit;
 use domain::run::{Run, RunState, Subject};
+use domain::seed::Seed;
 use prost::Message;
 use proto::v1;
 use tonic::client::Grpc;
@@ -40,6 +42,7 @@ struct World {
     environment: String,
     run: String,
     rollout: String,
+    seed: String,
 }
 
 impl World {
@@ -53,9 +56,14 @@ impl World {
         drop(session);
         let callers = callers(&server, &host).await;
         let asha = owner(&server).await;
-        let (environment, run) = (Uuid::now_v7(), Uuid::now_v7());
+        let (environment, run, seed) = (Uuid::now_v7(), Uuid::now_v7(), SeedId::new(Uuid::now_v7()));
         let host = host.id.parse().unwrap();
         let app = Name::new("app", "bot").unwrap();
+        let name = Name::new("seed", "made").unwrap();
+        let mut made = Seed::new(seed, name, "1".to_owned(), asha, host, server.running.api.app.now());
+        // One that its host still makes: nobody takes it away while the others ask.
+        made.app = Some(app.clone());
+        let made = SeedRow { project: PROJECT.to_owned(), seed: made, version: 0 };
         let rows = (
             EnvironmentRow {
                 project: PROJECT.to_owned(),
@@ -76,6 +84,7 @@ impl World {
                 },
                 file: String::new(),
                 env_files: BTreeMap::new(),
+                data: domain::seed::Data::default(),
                 gone_at: None,
                 life: Life::default(),
                 version: 0,
@@ -93,12 +102,14 @@ impl World {
                 Box::pin(async move {
                     tx.environment_put(&rows.0).await?;
                     tx.run_put(&rows.1).await?;
+                    tx.seed_put(&made).await?;
                     Ok::<_, Error>(())
                 })
             })
             .await
             .unwrap();
-        (Self { environment: environment.to_string(), run: run.to_string(), rollout, _server: server }, callers)
+        let (environment, run, seed) = (environment.to_string(), run.to_string(), seed.to_string());
+        (Self { environment, run, rollout, seed, _server: server }, callers)
     }
 }
 
@@ -218,7 +229,24 @@ fn request(world: &World, path: &str) -> Vec<u8> {
         "Environments/Keep" => v1::KeepEnvironmentRequest { environment, for_micros: 1_000_000 }.encode_to_vec(),
         "Environments/Restart" => v1::RestartEnvironmentRequest { environment, service: String::new() }.encode_to_vec(),
         "Environments/Rebuild" => v1::RebuildEnvironmentRequest { environment, service: "web".into() }.encode_to_vec(),
+        "Environments/Snapshot" => {
+            v1::SnapshotEnvironmentRequest { environment, name: "snap".into(), ..Default::default() }.encode_to_vec()
+        }
+        "Environments/Reset" => v1::ResetEnvironmentRequest { environment, undo: false }.encode_to_vec(),
         "Environments/Logs" => v1::EnvironmentLogsRequest { environment, ..Default::default() }.encode_to_vec(),
+        "Seeds/Import" => {
+            let head = v1::ImportSeedHead {
+                name: "staging".into(),
+                app: "bot".into(),
+                stack_file: COMPOSE.into(),
+                ..Default::default()
+            };
+            v1::ImportSeedRequest { part: Some(v1::import_seed_request::Part::Head(head)) }.encode_to_vec()
+        }
+        "Seeds/List" => v1::ListSeedsRequest { snapshots: true, all: true }.encode_to_vec(),
+        "Seeds/Show" | "Seeds/Watch" | "Seeds/Remove" => {
+            v1::ShowSeedRequest { seed: world.seed.clone() }.encode_to_vec()
+        }
         "Runs/Start" => {
             let ask = v1::StartRunRequest {
                 app: "bot".into(),

@@ -3,11 +3,15 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use domain::ids::{HostId, SeedId};
 use domain::release::Digest;
+use domain::seed::SeedState;
 
 use super::App;
 use super::archive::{self, Source};
+use super::seeds::SECRET;
 use crate::error::{Code, Error, Result};
+use crate::store::View;
 
 /// Which bytes of an artifact are sent.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -20,11 +24,27 @@ pub struct Plan {
     pub end_blocks: bool,
 }
 
-/// Plans what is sent of an artifact: all of it, only the head of an image's archive, or the archive without some layers.
+/// Whether a host may have an artifact: inputs of seeds are for the host alone that makes the seed, while it does.
+async fn allowed<V: View + ?Sized>(view: &mut V, host: HostId, digest: &Digest) -> Result<bool> {
+    let refs = view.artifact_refs(digest).await?;
+    if refs.is_empty() || refs.iter().any(|(noun, _)| noun != SECRET) {
+        return Ok(true);
+    }
+    for (_, id) in refs {
+        let Ok(id) = id.parse::<SeedId>() else { continue };
+        let row = view.seed_get(id).await?;
+        if row.is_some_and(|row| row.seed.host == host && row.seed.state == SeedState::Making) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Plans what a host is sent of an artifact: all of it, only the head of an image's archive, or the archive without some layers.
 ///
 /// # Errors
-/// A digest is malformed, there is no such artifact, or a part is asked of something that is no image's archive.
-pub async fn plan(app: &App, digest: &str, without: &[String], head_only: bool) -> Result<Plan> {
+/// A digest is malformed, there is no such artifact for this host, or a part is asked of something that is no image's archive.
+pub async fn plan(app: &App, host: HostId, digest: &str, without: &[String], head_only: bool) -> Result<Plan> {
     let parse = |text: &str| Digest::parse(text).map_err(|why| Error::new(Code::FIELD, why.to_string()));
     if without.len() > 1000 {
         return Err(Error::new(Code::TOO_LARGE, "at most 1000 layers can be left out"));
@@ -32,7 +52,15 @@ pub async fn plan(app: &App, digest: &str, without: &[String], head_only: bool) 
     let digest = parse(digest)?;
     let without = without.iter().map(|text| parse(text)).collect::<Result<BTreeSet<_>>>()?;
     let wanted = digest.clone();
-    let row = app.store.read(|view| Box::pin(async move { Ok::<_, Error>(view.artifact_get(&wanted).await?) })).await?;
+    let row = app
+        .store
+        .read(|view| {
+            Box::pin(async move {
+                let allowed = allowed(view, host, &wanted).await?;
+                Ok::<_, Error>(if allowed { view.artifact_get(&wanted).await? } else { None })
+            })
+        })
+        .await?;
     let row = row.ok_or_else(|| Error::new(Code::ARTIFACT_NOT_FOUND, format!("there is no artifact {digest}")))?;
     if without.is_empty() && !head_only {
         return Ok(Plan { digest, ranges: std::iter::once(0..row.bytes).collect(), end_blocks: false });

@@ -10,7 +10,9 @@ use domain::ids::{EnvironmentId, Generation, HostId};
 use domain::label::Selector;
 use domain::name::Name;
 use domain::placement::{Among, Candidate, Nowhere, Request, place};
+use domain::stack::SeedRef;
 
+use super::environment_data::{self, Beginning};
 use super::idempotency::{self, Key};
 use super::ledger::{self, Event};
 use super::{App, Ctx, apps, resolve, text};
@@ -55,6 +57,8 @@ pub struct Up {
     pub grant_host: String,
     /// Place it on this host; may be empty.
     pub host: String,
+    /// Begin with this seed or snapshot; empty: with what the stack says.
+    pub from: String,
 }
 
 struct Checked<'a> {
@@ -63,6 +67,7 @@ struct Checked<'a> {
     app: Option<Name>,
     memory: u64,
     ttl: Duration,
+    seed: Option<SeedRef>,
 }
 
 fn check(ask: &Up) -> Result<Checked<'_>> {
@@ -87,7 +92,7 @@ fn check(ask: &Up) -> Result<Checked<'_>> {
     let reading = manifest::stack::read(input).map_err(|problems| apps::problems_error(Code::STACK, &problems))?;
     let memory = reading.stack.services.values().filter_map(|service| service.memory).sum();
     let ttl = reading.stack.settings.ttl.0;
-    Ok(Checked { ask, name, app, memory, ttl })
+    Ok(Checked { ask, name, app, memory, ttl, seed: reading.stack.settings.seed })
 }
 
 /// Makes an environment, or brings the owner's environment of that name to this stack.
@@ -95,8 +100,8 @@ fn check(ask: &Up) -> Result<Checked<'_>> {
 /// # Errors
 /// The request or its stack file is malformed, no host can take it, or the caller may not.
 pub async fn up(app: &App, principal: &Principal, ask: &Up, key: Option<&Key>) -> Result<EnvironmentView> {
-    let checked = check(ask)?;
-    let checked = &checked;
+    let ask = environment_data::with_stack(app, principal, ask).await?;
+    let checked = &check(&ask)?;
     let view = app
         .store
         .write(|tx| {
@@ -127,8 +132,15 @@ fn source(ask: &Up) -> Source {
 }
 
 async fn first(ctx: &Ctx, tx: &mut dyn Tx, principal: &Principal, checked: &Checked<'_>) -> Result<EnvironmentRow> {
-    let host = choose(ctx, tx, principal, checked).await?;
     let ask = checked.ask;
+    let seed = environment_data::beginning(tx, principal, &ask.from, checked.seed.as_ref()).await?;
+    let wish = Wish {
+        named: named_host(tx, principal, ask).await?,
+        granted: !ask.grant.is_empty(),
+        memory: checked.memory,
+        seed: seed.as_ref(),
+    };
+    let host = choose(ctx, tx, principal, &wish).await?;
     let environment = Environment {
         id: EnvironmentId::new(ctx.ids.uuid()),
         name: checked.name.clone(),
@@ -149,12 +161,14 @@ async fn first(ctx: &Ctx, tx: &mut dyn Tx, principal: &Principal, checked: &Chec
         environment,
         file: ask.file.clone(),
         env_files: ask.env_files.clone(),
+        data: seed.as_ref().map(Beginning::data).unwrap_or_default(),
         gone_at: None,
         life: Life { ttl: Some(checked.ttl), ..Life::default() },
         version: 0,
     };
     row.version = tx.environment_put(&row).await?;
-    event(ctx, tx, principal, &row, "environment.up", &format!("on {}", host.host.name)).await?;
+    let with = seed.map(|seed| format!(", with {}", seed.address)).unwrap_or_default();
+    event(ctx, tx, principal, &row, "environment.up", &format!("on {}{with}", host.host.name)).await?;
     Ok(row)
 }
 
@@ -179,6 +193,7 @@ async fn again(
         );
         return Err(Error::new(Code::ENV_EXISTS, text));
     }
+    other_data(tx, principal, ask, &row).await?;
     let environment = &mut row.environment;
     let same = environment.stack_file == ask.stack_file
         && environment.variables == ask.variables
@@ -246,27 +261,61 @@ async fn named_host<V: View + ?Sized>(view: &mut V, principal: &Principal, ask: 
     resolve::host(view, principal, given).await.map(Some)
 }
 
-/// The host that gave the grant, the one asked for, the caller's own box, or one for everybody (`role=dev`).
-async fn choose(ctx: &Ctx, tx: &mut dyn Tx, principal: &Principal, checked: &Checked<'_>) -> Result<HostRow> {
-    let named = named_host(tx, principal, checked.ask).await?;
-    if let Some(row) = &named
-        && checked.ask.grant.is_empty()
+/// An environment keeps its data: it does not begin again with something else.
+async fn other_data(tx: &mut dyn Tx, principal: &Principal, ask: &Up, row: &EnvironmentRow) -> Result<()> {
+    let asked = environment_data::beginning(tx, principal, &ask.from, None).await?;
+    let Some(asked) = asked.filter(|asked| row.data.seed != Some(asked.row.seed.id)) else { return Ok(()) };
+    let name = &row.environment.name;
+    let began = if row.data.address.is_empty() { "empty volumes" } else { &row.data.address };
+    let text = format!(
+        "your environment {name} began with {began}, not {}; give another name, or `muster env down {name}` first",
+        asked.address
+    );
+    Err(Error::new(Code::ENV_EXISTS, text))
+}
+
+/// What a host is chosen for.
+#[derive(Clone, Debug)]
+pub(super) struct Wish<'a> {
+    /// The host that was asked for.
+    pub(super) named: Option<HostRow>,
+    /// That host gave a grant for a folder.
+    pub(super) granted: bool,
+    /// Bytes of memory that must be available.
+    pub(super) memory: u64,
+    /// It must lie there.
+    pub(super) seed: Option<&'a Beginning>,
+}
+
+/// The host that gave the grant, the one asked for, the caller's own box, or one for everybody (`role=dev`); where its
+/// seed lies.
+pub(super) async fn choose<V: View + ?Sized>(
+    ctx: &Ctx,
+    view: &mut V,
+    principal: &Principal,
+    wish: &Wish<'_>,
+) -> Result<HostRow> {
+    if let Some(row) = &wish.named
+        && !wish.granted
         && row.host.labels.get("owner").is_some_and(|owner| owner != principal.name.as_str())
         && principal.grant.role < Role::Admin
     {
         let text = format!("{} is somebody else's box; leave --host out, or ask its owner", row.host.name);
         return Err(Error::new(Code::PERMISSION_DENIED, text));
     }
-    let hosts = tx.host_list(&principal.project).await?;
+    let hosts = view.host_list(&principal.project).await?;
     let mut candidates = Vec::new();
     for row in &hosts {
-        let load = tx.environment_list_of_host(row.host.id).await?.len();
+        if wish.seed.is_some_and(|seed| seed.row.seed.host != row.host.id) {
+            continue;
+        }
+        let load = view.environment_list_of_host(row.host.id).await?.len();
         let load = u32::try_from(load).unwrap_or(u32::MAX);
         candidates.push(Candidate { host: &row.host, liveness: ctx.liveness(row), load });
     }
-    let request = |among| Request { among, memory_bytes: checked.memory, disk_bytes: 0 };
+    let request = |among| Request { among, memory_bytes: wish.memory, disk_bytes: 0 };
     let selector = |text: &str| Selector::parse(text).map(Among::Labels);
-    let chosen = match named {
+    let chosen = match &wish.named {
         Some(row) => place(&request(Among::Host(row.host.id)), &candidates),
         None => {
             let own = selector(&format!("owner={}", principal.name)).ok();
@@ -281,14 +330,34 @@ async fn choose(ctx: &Ctx, tx: &mut dyn Tx, principal: &Principal, checked: &Che
             last
         }
     };
-    let id = chosen.map_err(|nowhere| {
-        let text = format!(
-            "no host can take it: {nowhere}. An environment goes to a host labelled owner={} or role=dev, or to --host",
-            principal.name
-        );
-        Error::new(Code::ENV_NO_HOST, text)
+    let id = chosen.map_err(|nowhere| match wish.seed {
+        Some(seed) => elsewhere(seed, wish, &hosts, &nowhere),
+        None => {
+            let text = format!(
+                "no host can take it: {nowhere}. An environment goes to a host labelled owner={} or role=dev, or to \
+                 --host",
+                principal.name
+            );
+            Error::new(Code::ENV_NO_HOST, text)
+        }
     })?;
     hosts.into_iter().find(|row| row.host.id == id).ok_or_else(|| Error::internal("placement chose no host"))
+}
+
+/// Why it cannot go where its seed lies, and the way out.
+fn elsewhere(seed: &Beginning, wish: &Wish<'_>, hosts: &[HostRow], nowhere: &Nowhere) -> Error {
+    let lies = hosts.iter().find(|row| row.host.id == seed.row.seed.host);
+    let lies = lies.map_or("a host that was removed", |row| row.host.name.as_str());
+    let why = match &wish.named {
+        Some(row) if row.host.id != seed.row.seed.host => format!("and not on {}", row.host.name),
+        _ => format!("which cannot take it: {nowhere}"),
+    };
+    let way = if seed.row.seed.snapshot {
+        format!("--host {lies} places it there, if you may")
+    } else {
+        format!("--host {lies} places it there, if you may; `muster seed import --host` makes one elsewhere")
+    };
+    Error::new(Code::SEED_ELSEWHERE, format!("{} lies on {lies}, {why}. {way}", seed.address))
 }
 
 /// Takes an environment down, with its data.

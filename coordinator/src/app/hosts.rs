@@ -10,7 +10,7 @@ use domain::name::TargetRef;
 use domain::run::{RunState, Verdict};
 
 use super::ledger::{self, Event};
-use super::{Ctx, join_tokens, resolve};
+use super::{Ctx, join_tokens, resolve, seeds};
 use crate::error::{Code, Error, Result};
 use crate::store::host::HostRow;
 use crate::store::{Tx, View};
@@ -178,6 +178,7 @@ pub async fn remove(ctx: &Ctx, principal: &Principal, given: &str, force: bool) 
                     unused(&view)?;
                 }
                 let (id, name) = (view.row.host.id, view.row.host.name.clone());
+                seeds::forget_host(ctx, tx, &principal.project, &view.row.host, force).await?;
                 forget_environments(ctx, tx, &view).await?;
                 interrupt_runs(ctx, tx, &view).await?;
                 tx.host_delete(id).await?;

@@ -7,6 +7,7 @@ use domain::hello::{self, Fenced, Merge, Standing};
 use domain::host::{Facts, Liveness};
 use domain::ids::{EnvironmentId, HostId};
 use domain::name::TargetRef;
+use domain::seed::DataObserved;
 use proto::convert::step::Reported;
 
 use super::environments::SECRET;
@@ -270,7 +271,13 @@ pub fn differ(a: &Facts, b: &Facts) -> bool {
 ///
 /// # Errors
 /// What the store says.
-pub async fn environment(app: &App, agent: &Agent, id: EnvironmentId, mut told: Observed) -> Result<()> {
+pub async fn environment(
+    app: &App,
+    agent: &Agent,
+    id: EnvironmentId,
+    mut told: Observed,
+    data: DataObserved,
+) -> Result<()> {
     let variables: BTreeMap<String, BTreeMap<String, String>> = told
         .services
         .iter_mut()
@@ -280,12 +287,18 @@ pub async fn environment(app: &App, agent: &Agent, id: EnvironmentId, mut told: 
     app.store
         .write(|tx| {
             Box::pin(async move {
-                let Some(row) = tx.environment_get(id).await? else { return Ok(()) };
+                let Some(mut row) = tx.environment_get(id).await? else { return Ok(()) };
                 let known = row.environment.host == agent.id && row.gone_at.is_none();
                 if !known || told.generation < row.environment.observed.generation {
                     return Ok(());
                 }
-                observe(app, tx, agent, row, told, &variables).await
+                let before = row.data.observed.clone();
+                // A report without a word about the data says nothing of what is kept.
+                if data != DataObserved::default() {
+                    row.data.observed = bounded_data(data);
+                }
+                let news = row.data.observed != before;
+                observe(app, tx, agent, row, (told, news), &variables).await
             })
         })
         .await
@@ -298,12 +311,22 @@ fn reaches(observed: &Observed) -> bool {
     observed.reason.as_ref().is_some_and(|(code, _)| code == ISOLATION)
 }
 
+fn bounded_data(data: DataObserved) -> DataObserved {
+    let most = i64::MAX.unsigned_abs();
+    DataObserved {
+        line: text::line(&data.line, 200),
+        own_bytes: data.own_bytes.min(most),
+        shared_bytes: data.shared_bytes.min(most),
+        kept: data.kept.into_iter().take(64).collect(),
+    }
+}
+
 async fn observe(
     app: &App,
     tx: &mut dyn Tx,
     agent: &Agent,
     mut row: EnvironmentRow,
-    told: Observed,
+    (told, news): (Observed, bool),
     variables: &BTreeMap<String, BTreeMap<String, String>>,
 ) -> Result<()> {
     let id = row.environment.id.to_string();
@@ -312,7 +335,7 @@ async fn observe(
     let gone = after == EnvironmentState::Gone
         && row.environment.wanted == Wanted::Down
         && told.generation == row.environment.generation;
-    if row.environment.observed != told || gone {
+    if row.environment.observed != told || news || gone {
         row.environment.observed = told;
         row.gone_at = gone.then(|| app.now());
         tx.environment_put(&row).await?;

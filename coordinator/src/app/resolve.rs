@@ -3,6 +3,8 @@
 use domain::authorize::Principal;
 use domain::ids::{EnvironmentId, HostId, RolloutId, RunId};
 use domain::name::{Name, TargetRef};
+use domain::seed::{SeedAddress, SeedState, nearest};
+use domain::stack::SeedRef;
 
 use super::text;
 use crate::error::{Code, Error, Result};
@@ -12,6 +14,7 @@ use crate::store::environment::EnvironmentRow;
 use crate::store::host::HostRow;
 use crate::store::rollout::RolloutRow;
 use crate::store::run::RunRow;
+use crate::store::seed::SeedRow;
 
 /// The longest reference that anybody writes: `OWNER/NAME`, `APP/TARGET`.
 const MAX: usize = 160;
@@ -86,6 +89,92 @@ pub async fn environment<V: View + ?Sized>(view: &mut V, principal: &Principal, 
         view.environment_by_name(&principal.project, owner, &name).await?
     };
     row.filter(|row| row.project == principal.project).ok_or_else(missing)
+}
+
+/// A seed by its id, NAME for the newest, NAME@VERSION, or OWNER/NAME for a snapshot.
+///
+/// # Errors
+/// There is none; the nearest name is told.
+pub async fn seed<V: View + ?Sized>(view: &mut V, principal: &Principal, given: &str) -> Result<SeedRow> {
+    text::at_most("seed", given, MAX)?;
+    let address = SeedAddress::parse(given).ok_or_else(|| {
+        let text = format!("{} is no seed; write NAME, NAME@VERSION, or OWNER/NAME for a snapshot", shown(given));
+        Error::new(Code::FIELD, text)
+    })?;
+    seed_at(view, principal, &address).await
+}
+
+/// As [`seed`], of what was read already.
+///
+/// # Errors
+/// As [`seed`].
+pub async fn seed_at<V: View + ?Sized>(view: &mut V, principal: &Principal, address: &SeedAddress) -> Result<SeedRow> {
+    let unknown = |text: String| Error::new(Code::SEED_UNKNOWN, text);
+    if let SeedAddress::Id(id) = address {
+        let row = view.seed_get(*id).await?.filter(|row| row.project == principal.project);
+        return row.ok_or_else(|| unknown(format!("there is no seed {id}; `muster seed list` shows all")));
+    }
+    let rows = view.seed_list(&principal.project).await?;
+    let owner = match address {
+        SeedAddress::Snapshot { owner, .. } => {
+            view.principal_by_name(&principal.project, owner).await?.map(|row| row.id)
+        }
+        SeedAddress::Id(_) | SeedAddress::Seed(_) => None,
+    };
+    let fits = |row: &&SeedRow| match address {
+        SeedAddress::Seed(seed) => !row.seed.snapshot && fits_seed(row, seed),
+        SeedAddress::Snapshot { name, .. } => {
+            row.seed.snapshot && Some(row.seed.owner) == owner && row.seed.name == *name
+        }
+        SeedAddress::Id(_) => false,
+    };
+    // What failed is found only when there is nothing else of its name; then what can be used; then the newest.
+    let rank = |row: &&SeedRow| {
+        (row.seed.ended_at.is_none(), row.seed.state == SeedState::Ready, row.seed.created_at, row.seed.id)
+    };
+    if let Some(found) = rows.iter().filter(fits).max_by_key(rank) {
+        return Ok(found.clone());
+    }
+    Err(unknown(not_found(view, address, &rows).await?))
+}
+
+fn fits_seed(row: &SeedRow, seed: &SeedRef) -> bool {
+    row.seed.name == seed.name && seed.version.as_ref().is_none_or(|version| row.seed.version == *version)
+}
+
+async fn not_found<V: View + ?Sized>(view: &mut V, address: &SeedAddress, rows: &[SeedRow]) -> Result<String> {
+    let there = rows.iter().filter(|row| !row.seed.state.ended());
+    if let SeedAddress::Seed(SeedRef { name, version: Some(version) }) = address {
+        let same = there.clone().filter(|row| !row.seed.snapshot && row.seed.name == *name);
+        let versions: Vec<&str> = same.map(|row| row.seed.version.as_str()).collect();
+        if !versions.is_empty() {
+            return Ok(format!("there is no {name}@{version}; {name} has the versions {}", versions.join(", ")));
+        }
+    }
+    let (what, given, end) = match address {
+        SeedAddress::Seed(seed) => ("seed", seed.name.to_string(), "`muster seed list` shows all"),
+        SeedAddress::Snapshot { owner, name } => {
+            ("snapshot", format!("{owner}/{name}"), "`muster seed list --snapshots --all` shows all")
+        }
+        SeedAddress::Id(id) => ("seed", id.to_string(), "`muster seed list` shows all"),
+    };
+    let mut known = Vec::new();
+    for row in there {
+        if !row.seed.snapshot {
+            known.push((row.seed.name.to_string(), row.seed.name.to_string()));
+        } else if let Some(owner) = view.principal_get(row.seed.owner).await? {
+            let full = format!("{}/{}", owner.name, row.seed.name);
+            known.push((full.clone(), full.clone()));
+            // People forget whose it is.
+            known.push((row.seed.name.to_string(), full));
+        }
+    }
+    let near = nearest(&given, known.iter().map(|(name, _)| name.as_str()));
+    let near = near.and_then(|near| known.iter().find(|(name, _)| name == near));
+    Ok(match near {
+        Some((_, full)) => format!("there is no {what} {given}; did you mean {full}? {end}"),
+        None => format!("there is no {what} {given}; {end}"),
+    })
 }
 
 /// A run by its id, or the end of one (at least six characters) among the last 200.

@@ -95,9 +95,9 @@ impl Agents for Api {
     }
 
     async fn fetch(&self, request: Request<v1::FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
-        agent(&request)?;
+        let host = agent(&request)?.id;
         let ask = request.into_inner();
-        let plan = artifacts::plan(&self.app, &ask.digest, &ask.without, ask.head_only).await.map_err(status)?;
+        let plan = artifacts::plan(&self.app, host, &ask.digest, &ask.without, ask.head_only).await.map_err(status)?;
         let (sender, receiver) = mpsc::channel(4);
         let api = self.clone();
         tokio::spawn(async move {

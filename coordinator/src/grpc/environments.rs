@@ -12,10 +12,10 @@ use tonic::{Request, Response, Status};
 
 use super::error::status;
 use super::watch::{self, Answers};
-use super::{Api, principal};
-use crate::app::environment_life;
+use super::{Api, principal, seeds};
 use crate::app::environments::{self, EnvironmentView, Up};
 use crate::app::idempotency::Key;
+use crate::app::{environment_data, environment_life};
 use crate::error::{Code, Error};
 
 fn service(observed: &ServiceObserved, variables: &BTreeMap<String, BTreeMap<String, String>>) -> v1::Service {
@@ -58,6 +58,11 @@ fn message(view: &EnvironmentView) -> v1::Environment {
         ends_at: view.row.life.ttl.map_or(0, |ttl| life.ends(Ttl(ttl)).0),
         why: activity.map(|activity| activity.why.clone()).unwrap_or_default(),
         memory_bytes: activity.map_or(0, |activity| activity.memory_bytes),
+        seed: view.row.data.address.clone(),
+        data: view.row.data.observed.line.clone(),
+        own_bytes: view.row.data.observed.own_bytes,
+        shared_bytes: view.row.data.observed.shared_bytes,
+        can_undo: view.row.data.undo().is_some(),
     }
 }
 
@@ -93,6 +98,7 @@ impl Environments for Api {
             grant: ask.grant,
             grant_host: ask.grant_host,
             host: ask.host,
+            from: ask.from,
         };
         let view = environments::up(&self.app, &principal, &up, key.as_ref()).await.map_err(status)?;
         Ok(Response::new(message(&view)))
@@ -168,6 +174,21 @@ impl Environments for Api {
         let ask = request.get_ref();
         let view = environment_life::rebuild(&self.app, &principal, &ask.environment, &ask.service).await;
         Ok(Response::new(message(&view.map_err(status)?)))
+    }
+
+    async fn snapshot(&self, request: Request<v1::SnapshotEnvironmentRequest>) -> Result<Response<v1::Seed>, Status> {
+        let principal = principal(&request)?;
+        let ask = request.into_inner();
+        let key = Key::of("Environments/Snapshot", &ask.idempotency_key, &ask).map_err(status)?;
+        let made = environment_data::snapshot(&self.app, &principal, &ask.environment, &ask.name, key.as_ref());
+        Ok(Response::new(seeds::message(&made.await.map_err(status)?)))
+    }
+
+    async fn reset(&self, request: Request<v1::ResetEnvironmentRequest>) -> Result<Response<v1::Environment>, Status> {
+        let principal = principal(&request)?;
+        let ask = request.into_inner();
+        let view = environment_data::reset(&self.app, &principal, &ask.environment, ask.undo).await.map_err(status)?;
+        Ok(Response::new(message(&view)))
     }
 
     async fn logs(&self, request: Request<v1::EnvironmentLogsRequest>) -> Result<Response<Self::LogsStream>, Status> {

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use domain::environment::{Source, Wanted};
 use domain::ids::Generation;
+use domain::seed::SeedState;
 use domain::step::order::OrderKind;
 use domain::time::Timestamp;
-use proto::v1::{self, coordinator_message::Message};
+use proto::v1::{self, coordinator_message::Message, seed_order::Work};
 
 use super::Sessions;
-use crate::app::{Ctx, environments, runs};
+use crate::app::{App, environments, runs, seeds};
 use crate::auth::Agent;
 use crate::error::{Error, Result};
 use crate::store::environment::EnvironmentRow;
@@ -23,6 +24,7 @@ pub const STEP_AGAIN: Duration = Duration::from_secs(5);
 pub struct Sent {
     environments: BTreeMap<String, Generation>,
     runs: BTreeMap<String, bool>,
+    seeds: BTreeMap<String, SeedState>,
     steps: BTreeMap<String, (Generation, bool, Timestamp)>,
 }
 
@@ -31,6 +33,7 @@ pub struct Sent {
 pub struct Desired {
     environments: Vec<(EnvironmentRow, String)>,
     runs: Vec<runs::Ordered>,
+    seeds: Vec<seeds::Ordered>,
     /// The ledger's place at the time of looking.
     pub ledger_seq: u64,
     /// The host is still one of ours.
@@ -41,14 +44,15 @@ pub struct Desired {
 ///
 /// # Errors
 /// What the store says.
-pub async fn desired(ctx: &Ctx, agent: &Agent) -> Result<Desired> {
+pub async fn desired(app: &App, agent: &Agent) -> Result<Desired> {
     let host = agent.id;
-    ctx.store
+    app.store
         .read(|view| {
             Box::pin(async move {
                 Ok::<_, Error>(Desired {
                     environments: environments::of_host(view, host).await?,
                     runs: runs::of_host(view, host).await?,
+                    seeds: seeds::of_host(app, view, host).await?,
                     ledger_seq: view.event_seq().await?,
                     known: view.host_get(host).await?.is_some(),
                 })
@@ -68,7 +72,7 @@ impl Desired {
 }
 
 impl Sent {
-    /// The orders of environments and runs that this session has not sent yet.
+    /// The orders of environments, runs and seeds that this session has not sent yet.
     pub fn missing(&mut self, desired: &Desired) -> Vec<Message> {
         let mut messages = Vec::new();
         for (row, owner) in &desired.environments {
@@ -83,7 +87,20 @@ impl Sent {
                 messages.push(Message::Run(run_order(run)));
             }
         }
+        for ordered in &desired.seeds {
+            let (id, state) = (ordered.row.seed.id.to_string(), ordered.row.seed.state);
+            if self.seeds.insert(id, state) != Some(state)
+                && let Some(order) = seed_order(ordered)
+            {
+                messages.push(Message::Seed(order));
+            }
+        }
         messages
+    }
+
+    /// The host has told the end of what was ordered of a seed: the next order of it is another one.
+    pub fn seed_ended(&mut self, id: &str) {
+        self.seeds.remove(id);
     }
 
     /// The step orders that this session has not sent yet, or has to send again.
@@ -125,6 +142,9 @@ fn environment(row: &EnvironmentRow, owner: &str) -> v1::EnvironmentOrder {
         run: environment.run.map(|run| run.to_string()).unwrap_or_default(),
         restarts: row.life.restarts.clone(),
         rebuilds: row.life.rebuilds.clone(),
+        data_from: row.data.from.to_string(),
+        data_epoch: row.data.epoch,
+        seed: row.data.address.clone(),
     }
 }
 
@@ -140,4 +160,39 @@ fn run_order(ordered: &runs::Ordered) -> v1::RunOrder {
         image: ordered.image.as_ref().map(Into::into),
         owner: ordered.owner.clone(),
     }
+}
+
+/// None for what cannot be ordered: the stack of an import is lost.
+fn seed_order(ordered: &seeds::Ordered) -> Option<v1::SeedOrder> {
+    let seed = &ordered.row.seed;
+    let work = match (seed.state, seed.environment, &ordered.stack) {
+        (SeedState::Removing, _, _) => {
+            Work::Remove(seed.digest.as_ref().map(|digest| digest.hex().to_owned()).unwrap_or_default())
+        }
+        (_, Some(environment), _) if seed.snapshot => Work::Snapshot(environment.to_string()),
+        (_, _, Some(stack)) => Work::Import(v1::ImportSeedHead {
+            name: seed.name.to_string(),
+            version: seed.version.clone(),
+            stack_file: stack.stack_file.clone(),
+            file: stack.file.clone(),
+            variables: stack.variables.clone(),
+            env_files: stack.env_files.clone(),
+            inputs: seed.inputs.iter().map(Into::into).collect(),
+            canaries: stack.canaries.clone(),
+            host: String::new(),
+            idempotency_key: String::new(),
+            app: seed.app.as_ref().map(ToString::to_string).unwrap_or_default(),
+        }),
+        (_, _, None) => {
+            tracing::error!(seed = %seed.id, "the sealed stack of an import is not in the store");
+            return None;
+        }
+    };
+    Some(v1::SeedOrder {
+        id: seed.id.to_string(),
+        name: seed.name.to_string(),
+        version: seed.version.clone(),
+        owner: ordered.owner.clone(),
+        work: Some(work),
+    })
 }

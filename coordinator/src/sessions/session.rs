@@ -8,9 +8,11 @@ use domain::hello::Fenced;
 use domain::host::{Facts, HEARTBEAT, UNREACHABLE_AFTER};
 use domain::ids::{EnvironmentId, RunId};
 use domain::name::TargetRef;
+use domain::seed::DataObserved;
 use domain::time::Timestamp;
 use futures::{Stream, StreamExt};
 use prost::Message as _;
+use proto::convert::seed::Reported as Told;
 use proto::convert::step::Reported;
 use proto::v1::{self, agent_message, coordinator_message::Message};
 use tokio::sync::mpsc;
@@ -19,7 +21,7 @@ use tonic::Status;
 use super::log_orders::LogOrders;
 use super::orders::{self, Sent};
 use super::{Entry, Sessions};
-use crate::app::{App, reports, runs};
+use crate::app::{App, reports, runs, seeds};
 use crate::auth::Agent;
 use crate::error::{Code, Error, Result};
 use crate::grpc::error::status;
@@ -287,6 +289,7 @@ impl Session {
             Some(agent_message::Message::Environment(report)) => self.environment(report).await?,
             Some(agent_message::Message::Run(report)) => self.run(report).await?,
             Some(agent_message::Message::Step(report)) => self.step(report).await?,
+            Some(agent_message::Message::Seed(report)) => self.seed(report).await?,
             Some(agent_message::Message::LogsRefused(refused)) => {
                 let reason = refused.reason.unwrap_or_default();
                 self.shared.log_orders.refuse(&refused.order, &reason.text);
@@ -324,7 +327,8 @@ impl Session {
     async fn environment(&mut self, report: v1::EnvironmentReport) -> Result<String> {
         let result = report.result.clone();
         let id: EnvironmentId = proto::convert::id("environment.id", &report.id)?;
-        reports::environment(&self.shared.app, &self.agent, id, report.try_into()?).await?;
+        let data = DataObserved::from(&report);
+        reports::environment(&self.shared.app, &self.agent, id, report.try_into()?, data).await?;
         self.shared.sessions.changed();
         Ok(result)
     }
@@ -345,6 +349,18 @@ impl Session {
         };
         runs::report(&self.shared.app, &self.agent, told).await?;
         self.shared.app.wake.runs();
+        Ok(result)
+    }
+
+    async fn seed(&mut self, report: v1::SeedReport) -> Result<String> {
+        let result = report.result.clone();
+        let (id, told) = (report.id.clone(), Told::try_from(report)?);
+        let ended = !told.state.pending();
+        seeds::report(&self.shared.app, &self.agent, told).await?;
+        if ended {
+            self.sent.seed_ended(&id);
+        }
+        self.shared.sessions.changed();
         Ok(result)
     }
 

@@ -27,6 +27,8 @@ pub struct ArtifactRow {
 pub trait ArtifactReads: Send {
     /// The artifact with this content.
     async fn artifact_get(&mut self, digest: &Digest) -> Result<Option<ArtifactRow>>;
+    /// Who needs it, as noun and id, in this order.
+    async fn artifact_refs(&mut self, digest: &Digest) -> Result<Vec<(String, String)>>;
     /// At most `limit` artifacts stored before `before` that nobody needs, oldest first.
     async fn artifact_list_unused(&mut self, before: Timestamp, limit: u32) -> Result<Vec<ArtifactRow>>;
 }

@@ -7,6 +7,7 @@ mod app;
 mod environment;
 mod host;
 mod run;
+mod seed;
 mod step;
 mod word;
 

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use domain::environment::Environment;
 use domain::ids::{EnvironmentId, HostId, PrincipalId};
 use domain::name::Name;
+use domain::seed::Data;
 use domain::time::Timestamp;
 
 use super::error::Result;
@@ -25,6 +26,8 @@ pub struct EnvironmentRow {
     pub file: String,
     /// Files that the stack names with `env_file`, by their name there.
     pub env_files: BTreeMap<String, String>,
+    /// What its data began with.
+    pub data: Data,
     /// When its host told that nothing of it is left (or its host was removed).
     pub gone_at: Option<Timestamp>,
     /// When it ends, and what is to be done again in it.

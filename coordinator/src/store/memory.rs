@@ -19,6 +19,7 @@ mod retention;
 mod rollout;
 mod run;
 mod secret;
+mod seed;
 mod table;
 mod target;
 mod token;
@@ -29,7 +30,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use domain::ids::{
-    ApiTokenId, BuildId, EnvironmentId, Fence, HostId, JoinTokenId, PrincipalId, ReleaseId, RolloutId, RunId,
+    ApiTokenId, BuildId, EnvironmentId, Fence, HostId, JoinTokenId, PrincipalId, ReleaseId, RolloutId, RunId, SeedId,
 };
 use domain::name::{Name, TargetRef};
 use domain::release::Digest;
@@ -51,6 +52,7 @@ use super::release::ReleaseRow;
 use super::rollout::RolloutRow;
 use super::run::RunRow;
 use super::secret::SecretRow;
+use super::seed::SeedRow;
 use super::target::{LockRow, TargetRow};
 use super::token::{ApiTokenRow, JoinTokenRow, PrincipalRow};
 use super::tx::Transaction;
@@ -181,6 +183,7 @@ tables! {
     log_segments: (String, u64) => LogSegmentRow,
     idempotency: (PrincipalId, String, String) => IdempotencyRow,
     secrets: (String, String) => SecretRow,
+    seeds: SeedId => SeedRow,
     meta: String => String,
 }
 

@@ -22,6 +22,8 @@ pub struct Keep {
     pub rollouts_per_target: u32,
     /// Environments that are gone, with their sealed credentials.
     pub environments: Duration,
+    /// Seeds and snapshots that failed or were removed.
+    pub seeds: Duration,
     /// Idempotency keys.
     pub idempotency: Duration,
     /// Tokens that were used, were revoked or have expired.
@@ -38,6 +40,7 @@ impl Default for Keep {
             rollouts: DAY * 365,
             rollouts_per_target: 100,
             environments: DAY * 30,
+            seeds: DAY * 7,
             idempotency: DAY * 7,
             tokens: DAY * 90,
             batch: 500,
@@ -56,6 +59,8 @@ pub struct Removed {
     pub rollouts: u64,
     /// Environments.
     pub environments: u64,
+    /// Seeds and snapshots.
+    pub seeds: u64,
     /// Idempotency keys.
     pub idempotency: u64,
     /// Tokens.
@@ -80,6 +85,7 @@ pub(crate) struct Cutoffs {
     pub(crate) runs: Timestamp,
     pub(crate) rollouts: Timestamp,
     pub(crate) environments: Timestamp,
+    pub(crate) seeds: Timestamp,
     pub(crate) idempotency: Timestamp,
     pub(crate) tokens: Timestamp,
 }
@@ -92,6 +98,7 @@ impl Cutoffs {
             runs: ago(keep.runs),
             rollouts: ago(keep.rollouts),
             environments: ago(keep.environments),
+            seeds: ago(keep.seeds),
             idempotency: ago(keep.idempotency),
             tokens: ago(keep.tokens),
         }

@@ -16,6 +16,7 @@ mod retention;
 mod rollout;
 mod run;
 mod secret;
+mod seed;
 mod step;
 mod target;
 mod token;

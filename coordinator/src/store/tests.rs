@@ -8,6 +8,7 @@ mod postgres;
 mod retention;
 mod rollouts;
 mod samples;
+mod seeds;
 mod sqlite;
 mod transactions;
 
@@ -57,6 +58,12 @@ async fn all(bed: impl Fn() -> Bed) {
             idempotency_keys,
             secrets_and_facts,
             text_with_a_nul_is_stored;
+        seeds:
+            a_seed_comes_back_whole_and_changes_by_its_version,
+            a_name_is_free_again_once_its_seed_has_ended,
+            only_what_a_host_has_to_do_is_pending,
+            environments_of_a_seed_are_found_until_they_are_gone,
+            what_needs_an_artifact_is_told;
         rollouts:
             everything_of_a_rollout_comes_back,
             of_two_started_at_once_one_is_active,

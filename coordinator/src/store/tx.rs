@@ -19,6 +19,7 @@ use super::retention::RetentionWrites;
 use super::rollout::{RolloutReads, RolloutWrites};
 use super::run::{RunReads, RunWrites};
 use super::secret::{SecretReads, SecretWrites};
+use super::seed::{SeedReads, SeedWrites};
 use super::target::{TargetReads, TargetWrites};
 use super::token::{TokenReads, TokenWrites};
 
@@ -40,6 +41,7 @@ pub trait View:
     + LogReads
     + IdempotencyReads
     + SecretReads
+    + SeedReads
     + MetaReads
     + Send
 {
@@ -62,6 +64,7 @@ impl<T> View for T where
         + LogReads
         + IdempotencyReads
         + SecretReads
+        + SeedReads
         + MetaReads
         + Send
 {
@@ -88,6 +91,7 @@ pub trait Tx:
     + LogWrites
     + IdempotencyWrites
     + SecretWrites
+    + SeedWrites
     + MetaWrites
     + RetentionWrites
 {
@@ -111,6 +115,7 @@ impl<T> Tx for T where
         + LogWrites
         + IdempotencyWrites
         + SecretWrites
+        + SeedWrites
         + MetaWrites
         + RetentionWrites
 {

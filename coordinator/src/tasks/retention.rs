@@ -37,6 +37,7 @@ async fn once(app: &App, keep: &Keep) -> Result<bool> {
         .store
         .read(|view| Box::pin(async move { Ok::<_, Error>(view.artifact_list_unused(before, 100).await?) }))
         .await?;
+    let _turn = app.artifacts.turn().await;
     for row in &unused {
         let digest = &row.digest;
         // The row first: a row never names bytes that are not there.

@@ -20,6 +20,11 @@ impl ArtifactReads for MemoryTx {
         Ok(self.state.artifacts.get(digest).cloned())
     }
 
+    async fn artifact_refs(&mut self, digest: &Digest) -> Result<Vec<(String, String)>> {
+        let refs = self.state.artifact_refs.iter().filter(|(key, ())| key.2 == *digest);
+        Ok(refs.map(|(key, ())| (key.0.clone(), key.1.clone())).collect())
+    }
+
     async fn artifact_list_unused(&mut self, before: Timestamp, limit: u32) -> Result<Vec<ArtifactRow>> {
         let unused = |row: &&ArtifactRow| row.created_at < before && !self.artifact_used(&row.digest);
         let rows = self.state.artifacts.rows().filter(unused).cloned();

@@ -21,6 +21,7 @@ impl RetentionWrites for MemoryTx {
         self.remove_runs(before.runs, batch, &mut removed);
         self.remove_rollouts(before.rollouts, keep.rollouts_per_target, batch, &mut removed);
         self.remove_environments(before.environments, batch, &mut removed);
+        self.remove_seeds(before.seeds, batch, &mut removed);
         self.remove_keys(before.idempotency, batch, &mut removed);
         self.remove_tokens(before.tokens, batch, &mut removed);
         Ok(removed)
@@ -92,6 +93,16 @@ impl MemoryTx {
         for id in old {
             self.state.environments.delete(&id);
             self.state.secrets.delete(&("environment".to_owned(), id.to_string()));
+        }
+    }
+
+    fn remove_seeds(&mut self, before: Timestamp, batch: usize, removed: &mut Removed) {
+        let ended = self.state.seeds.rows().filter(|row| row.seed.ended_at.is_some_and(|at| at < before));
+        let old: Vec<_> = ended.map(|row| row.seed.id).take(batch).collect();
+        removed.seeds = count(old.len(), batch, &mut removed.more);
+        for id in old {
+            self.state.seeds.delete(&id);
+            self.state.secrets.delete(&("seed".to_owned(), id.to_string()));
         }
     }
 

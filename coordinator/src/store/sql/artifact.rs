@@ -23,10 +23,28 @@ impl FromRow for ArtifactRow {
     }
 }
 
+/// Noun and id of what needs an artifact.
+struct Reference(String, String);
+
+impl FromRow for Reference {
+    const TABLE: &'static str = "artifact_refs";
+    const KEY: &'static [&'static str] = &["noun", "id"];
+
+    fn from_row(row: &Columns<'_>) -> Result<Self> {
+        Ok(Self(row.text("noun")?, row.text("id")?))
+    }
+}
+
 #[async_trait]
 impl ArtifactReads for SqlTx {
     async fn artifact_get(&mut self, digest: &Digest) -> Result<Option<ArtifactRow>> {
         self.one("SELECT * FROM artifacts WHERE digest = $1", values![digest]).await
+    }
+
+    async fn artifact_refs(&mut self, digest: &Digest) -> Result<Vec<(String, String)>> {
+        let sql = "SELECT noun, id FROM artifact_refs WHERE digest = $1 ORDER BY noun, id";
+        let refs: Vec<Reference> = self.list(sql, values![digest]).await?;
+        Ok(refs.into_iter().map(|Reference(noun, id)| (noun, id)).collect())
     }
 
     async fn artifact_list_unused(&mut self, before: Timestamp, limit: u32) -> Result<Vec<ArtifactRow>> {

@@ -40,6 +40,7 @@ impl FromRow for EnvironmentRow {
             },
             file: row.text("file")?,
             env_files: row.json("env_files")?,
+            data: super::seed::data(row)?,
             gone_at: row.at_or_null("gone_at")?,
             life: life(row)?,
             version: row.number("version")?,
@@ -82,7 +83,8 @@ fn source_values(source: &Source) -> Vec<Value> {
 #[async_trait]
 impl EnvironmentReads for SqlTx {
     async fn environment_get(&mut self, id: EnvironmentId) -> Result<Option<EnvironmentRow>> {
-        self.one("SELECT * FROM environments WHERE id = $1", values![id]).await
+        self.one("SELECT * FROM environments LEFT JOIN environment_data ON environment = id WHERE id = $1", values![id])
+            .await
     }
 
     async fn environment_by_name(
@@ -91,19 +93,20 @@ impl EnvironmentReads for SqlTx {
         owner: PrincipalId,
         name: &Name,
     ) -> Result<Option<EnvironmentRow>> {
-        let sql = "SELECT * FROM environments \
+        let sql = "SELECT * FROM environments LEFT JOIN environment_data ON environment = id \
                    WHERE project = $1 AND principal = $2 AND name = $3 AND gone_at IS NULL";
         self.one(sql, values![project, owner, name]).await
     }
 
     async fn environment_list(&mut self, project: &str, owner: Option<PrincipalId>) -> Result<Vec<EnvironmentRow>> {
-        let sql = "SELECT * FROM environments \
+        let sql = "SELECT * FROM environments LEFT JOIN environment_data ON environment = id \
                    WHERE project = $1 AND ($2 IS NULL OR principal = $2) AND gone_at IS NULL ORDER BY name, id";
         self.list(sql, values![project, owner]).await
     }
 
     async fn environment_list_of_host(&mut self, host: HostId) -> Result<Vec<EnvironmentRow>> {
-        let sql = "SELECT * FROM environments WHERE host = $1 AND gone_at IS NULL ORDER BY id";
+        let sql = "SELECT * FROM environments LEFT JOIN environment_data ON environment = id \
+                   WHERE host = $1 AND gone_at IS NULL ORDER BY id";
         self.list(sql, values![host]).await
     }
 }
@@ -123,6 +126,7 @@ impl EnvironmentWrites for SqlTx {
         } else {
             self.environment_update(&row, version).await?;
         }
+        self.data_put(&row).await?;
         Ok(version)
     }
 }

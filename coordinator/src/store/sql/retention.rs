@@ -29,6 +29,7 @@ impl RetentionWrites for SqlTx {
         self.remove_runs(before.runs, batch, &mut removed).await?;
         self.remove_rollouts(before.rollouts, keep, &mut removed).await?;
         self.remove_environments(before.environments, batch, &mut removed).await?;
+        self.remove_seeds(before.seeds, batch, &mut removed).await?;
         removed.idempotency = self.remove("idempotency", KEYS, before.idempotency, batch, &mut removed.more).await?;
         removed.tokens = self.remove("api_tokens", API_TOKENS, before.tokens, batch, &mut removed.more).await?;
         removed.tokens += self.remove("join_tokens", JOIN_TOKENS, before.tokens, batch, &mut removed.more).await?;
@@ -46,6 +47,7 @@ const JOIN_TOKENS: &str = "DELETE FROM join_tokens WHERE id IN \
     (SELECT id FROM join_tokens WHERE expires_at < $1 OR revoked_at < $1 OR used_at < $1 ORDER BY id LIMIT $2)";
 const RUNS: &str = "SELECT id FROM runs WHERE finished = 1 AND finished_at < $1 ORDER BY id LIMIT $2";
 const ENVIRONMENTS: &str = "SELECT id FROM environments WHERE gone_at < $1 ORDER BY id LIMIT $2";
+const SEEDS: &str = "SELECT id FROM seeds WHERE ended_at < $1 ORDER BY id LIMIT $2";
 const ROLLOUTS: &str = "SELECT id FROM \
     (SELECT id, finished_at, turning, \
      row_number() OVER (PARTITION BY project, app, target ORDER BY created_at DESC, id DESC) AS place FROM rollouts) \
@@ -95,10 +97,22 @@ impl SqlTx {
         for Id(id) in old {
             let secret = "DELETE FROM secrets WHERE kind = 'environment' AND id = $1";
             self.execute("secrets", secret, values![&id]).await?;
+            let data = "DELETE FROM environment_data WHERE environment = $1";
+            self.execute("environment_data", data, values![&id]).await?;
             let sql = "DELETE FROM environments WHERE id = $1";
             removed.environments += self.execute("environments", sql, values![id]).await?;
         }
         removed.more |= removed.environments >= u64::from(batch);
+        Ok(())
+    }
+
+    async fn remove_seeds(&mut self, before: Timestamp, batch: u32, removed: &mut Removed) -> Result<()> {
+        let old: Vec<Id> = self.list(SEEDS, values![before, batch]).await?;
+        for Id(id) in old {
+            self.execute("secrets", "DELETE FROM secrets WHERE kind = 'seed' AND id = $1", values![&id]).await?;
+            removed.seeds += self.execute("seeds", "DELETE FROM seeds WHERE id = $1", values![id]).await?;
+        }
+        removed.more |= removed.seeds >= u64::from(batch);
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use domain::ids::{
     ApiTokenId, BuildId, EnvironmentId, EventId, Generation, HostId, JoinTokenId, PrincipalId, ReleaseId, RolloutId,
-    RunId,
+    RunId, SeedId,
 };
 use domain::name::Name;
 use domain::release::{Commit, Digest};
@@ -204,4 +204,16 @@ macro_rules! ids {
         }
     )*};
 }
-ids!(ApiTokenId, BuildId, EnvironmentId, EventId, HostId, JoinTokenId, PrincipalId, ReleaseId, RolloutId, RunId);
+ids!(
+    ApiTokenId,
+    BuildId,
+    EnvironmentId,
+    EventId,
+    HostId,
+    JoinTokenId,
+    PrincipalId,
+    ReleaseId,
+    RolloutId,
+    RunId,
+    SeedId
+);

@@ -22,8 +22,8 @@ use super::samples::{
     app, asha, at, build, commit, digest, environment, host, name, release, report, run, target, uuid,
 };
 
-const CONFLICT: &str = "E_STORE_CONFLICT";
-const EXISTS: &str = "E_STORE_EXISTS";
+pub(super) const CONFLICT: &str = "E_STORE_CONFLICT";
+pub(super) const EXISTS: &str = "E_STORE_EXISTS";
 
 /// Runs one write whose body is the block, and unwraps it.
 macro_rules! write {
@@ -32,7 +32,7 @@ macro_rules! write {
     };
 }
 
-fn code<T: std::fmt::Debug>(result: Result<T>) -> &'static str {
+pub(super) fn code<T: std::fmt::Debug>(result: Result<T>) -> &'static str {
     result.map_err(|error| error.code()).expect_err("it must be refused")
 }
 

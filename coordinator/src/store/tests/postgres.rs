@@ -156,7 +156,7 @@ async fn two_that_start_on_an_empty_database_both_find_a_schema(server: &Arc<Pos
 async fn a_schema_that_needs_a_newer_binary_is_refused(server: &Arc<PostgresServer>) {
     let bed = Bed::postgres(server);
     bed.open().await.close().await;
-    bed.sql("UPDATE meta SET value = '2' WHERE key = 'min_reader'").await;
+    bed.sql("UPDATE meta SET value = '900' WHERE key = 'min_reader'").await;
     let refused = Store::postgres(parts(&bed).0, &leadership("one")).await.unwrap_err();
     assert_eq!(refused.code(), "E_SCHEMA_TOO_NEW");
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use domain::authorize::{Grant, Role, Scope};
-use domain::ids::{ApiTokenId, EnvironmentId, RunId};
+use domain::ids::{ApiTokenId, EnvironmentId, RunId, SeedId};
 use domain::rollout::progress::{Progress, RolloutState, StepState};
 use domain::run::RunState;
 
@@ -16,7 +16,7 @@ use super::super::secret::SecretRow;
 use super::super::token::ApiTokenRow;
 use super::super::{Error, PROJECT, Store};
 use super::bed::Bed;
-use super::samples::{asha, at, digest, environment, event, failure, rollout, run, uuid};
+use super::samples::{asha, at, digest, environment, event, failure, rollout, run, seed, uuid};
 
 const OLD: i64 = 100;
 const NOW: i64 = 10_000;
@@ -30,6 +30,7 @@ fn keep() -> Keep {
         rollouts: hour,
         rollouts_per_target: 0,
         environments: hour,
+        seeds: hour,
         idempotency: hour,
         tokens: hour,
         batch: 100,
@@ -66,11 +67,17 @@ async fn fill(store: &Store) -> Result<(), Error> {
                     gone.gone_at = Some(at(seconds));
                     tx.environment_put(&gone).await?;
                     tx.secret_put(&sealed(gone.environment.id)).await?;
+                    let mut failed = seed(number, "staging", "1");
+                    failed.seed.ended_at = Some(at(seconds));
+                    tx.seed_put(&failed).await?;
+                    tx.secret_put(&SecretRow { kind: "seed".to_owned(), ..sealed(EnvironmentId::new(uuid(number))) })
+                        .await?;
                     tx.idempotency_insert(&key(&number.to_string(), seconds)).await?;
                     tx.api_token_insert(&token(number, seconds)).await?;
                     tx.rollout_insert(&ended(number, seconds)).await?;
                 }
                 tx.run_put(&run(3, OLD)).await?;
+                tx.seed_put(&seed(3, "staging", "1")).await?;
                 tx.environment_put(&environment(3, "bot")).await?;
                 tx.rollout_insert(&rollout(3, OLD, RolloutState::Running)).await?;
                 let mut parked = ended(4, OLD);
@@ -126,6 +133,7 @@ pub(super) async fn what_is_old_goes_and_what_is_not_stays(bed: &Bed) {
         runs: 1,
         rollouts: 1,
         environments: 1,
+        seeds: 1,
         idempotency: 1,
         tokens: 1,
         log_paths: vec!["100/0".to_owned(), "100/5".to_owned()],
@@ -146,6 +154,10 @@ pub(super) async fn what_is_old_goes_and_what_is_not_stays(bed: &Bed) {
             assert!(tx.environment_get(environment(2)).await?.is_some());
             assert!(tx.secret_get("environment", &environment(2).to_string()).await?.is_some());
             assert!(tx.environment_get(environment(3)).await?.is_some());
+            assert_eq!(tx.seed_get(SeedId::new(uuid(1))).await?, None);
+            assert_eq!(tx.secret_get("seed", &uuid(1).to_string()).await?, None);
+            assert_eq!(tx.seed_list(PROJECT).await?.len(), 2);
+            assert!(tx.secret_get("seed", &uuid(2).to_string()).await?.is_some());
             assert_eq!(tx.idempotency_get(asha(), "m", "1").await?, None);
             assert_eq!(tx.api_token_list(PROJECT).await?.len(), 1);
             tx.rollout_list(PROJECT, None, 9).await

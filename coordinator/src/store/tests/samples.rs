@@ -11,7 +11,9 @@ use domain::environment::{
 use domain::event::{Actor, NewEvent};
 use domain::health::{HealthCheck, Probe};
 use domain::host::{Facts, Host, Liveness};
-use domain::ids::{BuildId, EnvironmentId, EventId, Generation, HostId, PrincipalId, ReleaseId, RolloutId, RunId};
+use domain::ids::{
+    BuildId, EnvironmentId, EventId, Generation, HostId, PrincipalId, ReleaseId, RolloutId, RunId, SeedId,
+};
 use domain::label::{Selector, parse_labels};
 use domain::name::{Name, TargetRef};
 use domain::policy::{Amount, OnNewer, Policy};
@@ -20,6 +22,7 @@ use domain::rollout::plan::{Kind, Member, Plan};
 use domain::rollout::progress::{Deadline, Holder, Ordered, Previous, Progress, RolloutState, Step, StepState};
 use domain::rollout::reason::{Reason, ReasonCode};
 use domain::run::{CaseOutcome, Report as TestReport, Run, RunState, Subject, TestCase, Verdict as RunVerdict};
+use domain::seed::{Begin, Data, DataObserved, Seed, SeedFormat, SeedInput, SeedPart, SeedState};
 use domain::step::evidence::{Answer, Cause, Failure};
 use domain::step::journal::{Settled, StepPhase, Verdict};
 use domain::step::report::{
@@ -36,6 +39,7 @@ use super::super::host::{Certificate, HostRow};
 use super::super::release::ReleaseRow;
 use super::super::rollout::RolloutRow;
 use super::super::run::RunRow;
+use super::super::seed::SeedRow;
 
 pub(super) const S: i64 = 1_000_000;
 
@@ -288,6 +292,14 @@ pub(super) fn environment(number: u128, called: &str) -> EnvironmentRow {
         },
         file: "compose.yaml".to_owned(),
         env_files: strings(&[(".env", "A=1\n")]),
+        data: Data {
+            seed: Some(SeedId::new(uuid(31))),
+            address: "staging@1".to_owned(),
+            digest: Some(digest('5')),
+            from: Begin::Epoch(3),
+            epoch: 4,
+            observed: DataObserved { line: "cloned".to_owned(), own_bytes: 11, shared_bytes: 12, kept: vec![2, 3] },
+        },
         gone_at: None,
         life: Life {
             ttl: Some(Duration::from_secs(9)),
@@ -295,6 +307,53 @@ pub(super) fn environment(number: u128, called: &str) -> EnvironmentRow {
             warned: Some((at(10), at(11))),
             restarts: BTreeMap::from([("web".to_owned(), 3)]),
             rebuilds: BTreeMap::from([("web".to_owned(), 2)]),
+        },
+        version: 0,
+    }
+}
+
+pub(super) fn seed(number: u128, called: &str, version: &str) -> SeedRow {
+    let input = SeedInput {
+        service: "postgres".to_owned(),
+        format: SeedFormat::PgCustom,
+        name: "staging.dump".to_owned(),
+        bytes: 21,
+        artifact: digest('6'),
+    };
+    let part = SeedPart {
+        volume: "data".to_owned(),
+        service: "postgres".to_owned(),
+        kind: "postgres".to_owned(),
+        image: "sha256:1".to_owned(),
+        version: "15.8".to_owned(),
+        collation: "2.36".to_owned(),
+        bytes: 22,
+        files: 23,
+    };
+    SeedRow {
+        project: PROJECT.to_owned(),
+        seed: Seed {
+            id: SeedId::new(uuid(number)),
+            name: name(called),
+            version: version.to_owned(),
+            snapshot: false,
+            owner: asha(),
+            app: Some(name("bot")),
+            environment: Some(EnvironmentId::new(uuid(1))),
+            host: HostId::new(uuid(1)),
+            inputs: vec![input],
+            state: SeedState::Making,
+            reason: Some(("E_SEED".to_owned(), "why".to_owned())),
+            detail: "restores".to_owned(),
+            digest: Some(digest('7')),
+            parts: vec![part],
+            bytes: 24,
+            canaries: 25,
+            masked: true,
+            created_at: at(8),
+            ended_at: None,
+            took: Some(Duration::from_micros(26)),
+            freeze: Some(Duration::from_micros(27)),
         },
         version: 0,
     }

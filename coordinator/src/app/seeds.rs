@@ -1,0 +1,424 @@
+//! Seeds and snapshots: what is there, what hosts have to do for it, and what they tell.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use domain::authorize::{Action, Principal, Resource, authorize};
+use domain::ids::{HostId, SeedId};
+use domain::release::Digest;
+use domain::seed::{Seed, SeedAddress, SeedState};
+use proto::convert::seed::Reported;
+use serde::{Deserialize, Serialize};
+
+use super::ledger::{self, Event};
+use super::{App, Ctx, resolve, text};
+use crate::auth::Agent;
+use crate::error::{Code, Error, Result};
+use crate::store::secret::SecretRow;
+use crate::store::seed::SeedRow;
+use crate::store::{Tx, View};
+
+/// The kind under which the stack of a seed is sealed, and the noun that needs its inputs.
+pub const SECRET: &str = "seed";
+
+/// The largest number of volumes that a host tells of.
+const MAX_PARTS: usize = 256;
+
+/// A seed with names.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SeedView {
+    /// The seed.
+    pub row: SeedRow,
+    /// Its owner's name.
+    pub owner: String,
+    /// Its host's name; the id where the host is gone.
+    pub host: String,
+    /// Environments that began with it.
+    pub environments: u32,
+}
+
+impl SeedView {
+    /// `NAME@VERSION`, or `OWNER/NAME` for a snapshot.
+    #[must_use]
+    pub fn address(&self) -> String {
+        self.row.seed.address(&self.owner)
+    }
+}
+
+/// The stack of a seed or snapshot: it can hold passwords, and is stored sealed.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Sealed {
+    /// The stack file's text.
+    pub stack_file: String,
+    /// Its name, for messages.
+    pub file: String,
+    /// Interpolation variables.
+    pub variables: BTreeMap<String, String>,
+    /// Texts of the other files that the stack needs.
+    pub env_files: BTreeMap<String, String>,
+    /// Values of which nothing may be left.
+    #[serde(default)]
+    pub canaries: Vec<String>,
+}
+
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sealed({}, {} bytes)", self.file, self.stack_file.len())
+    }
+}
+
+/// What a seed is to [`authorize`].
+#[must_use]
+pub fn resource(row: &SeedRow) -> Resource {
+    Resource::owned(&row.project, row.seed.owner, row.seed.app.as_ref())
+}
+
+pub(super) async fn seal(app: &App, tx: &mut dyn Tx, row: &SeedRow, stack: &Sealed) -> Result<()> {
+    let id = row.seed.id.to_string();
+    let plain = serde_json::to_vec(stack).map_err(Error::internal)?;
+    let sealed = app.vault.seal(SECRET, &id, &plain).map_err(Error::internal)?;
+    let row = SecretRow { project: row.project.clone(), kind: SECRET.to_owned(), id, sealed, created_at: app.now() };
+    tx.secret_put(&row).await?;
+    Ok(())
+}
+
+pub(super) async fn unseal<V: View + ?Sized>(app: &App, view: &mut V, id: SeedId) -> Result<Option<Sealed>> {
+    let id = id.to_string();
+    let Some(row) = view.secret_get(SECRET, &id).await? else { return Ok(None) };
+    let plain = app.vault.open_sealed(SECRET, &id, &row.sealed).map_err(Error::internal)?;
+    serde_json::from_slice(&plain).map(Some).map_err(Error::internal)
+}
+
+pub(super) async fn event(
+    ctx: &Ctx,
+    tx: &mut dyn Tx,
+    actor: domain::event::Actor,
+    kind: &'static str,
+    row: &SeedRow,
+    text: &str,
+) -> Result<()> {
+    let owner = owner_of(tx, row).await?;
+    let code = row.seed.reason.as_ref().map(|(code, _)| text::line(code, 80)).unwrap_or_default();
+    Event::new(actor, kind, row.seed.id)
+        .scope(row.seed.environment.map_or_else(|| row.seed.name.to_string(), |id| id.to_string()))
+        .reason(code)
+        .text(format!("{} {text}", row.seed.address(&owner)).trim_end())
+        .append(ctx, tx, &row.project)
+        .await?;
+    Ok(())
+}
+
+async fn owner_of<V: View + ?Sized>(view: &mut V, row: &SeedRow) -> Result<String> {
+    Ok(view.principal_get(row.seed.owner).await?.map(|owner| owner.name.to_string()).unwrap_or_default())
+}
+
+pub(super) async fn view_of<V: View + ?Sized>(view: &mut V, row: SeedRow, environments: u32) -> Result<SeedView> {
+    let owner = owner_of(view, &row).await?;
+    let host = view.host_get(row.seed.host).await?;
+    let host = host.map_or_else(|| row.seed.host.to_string(), |host| host.host.name.to_string());
+    Ok(SeedView { row, owner, host, environments })
+}
+
+async fn counted<V: View + ?Sized>(view: &mut V, row: SeedRow) -> Result<SeedView> {
+    let environments = view.seed_environments(row.seed.id).await?.len();
+    view_of(view, row, u32::try_from(environments).unwrap_or(u32::MAX)).await
+}
+
+/// The project's seeds; with `snapshots` also the caller's snapshots, and with `all` those of others too.
+///
+/// # Errors
+/// What the store says.
+pub async fn list(ctx: &Ctx, principal: &Principal, snapshots: bool, all: bool) -> Result<Vec<SeedView>> {
+    let shown = |seed: &Seed| !seed.snapshot || (snapshots && (all || seed.owner == principal.id));
+    ctx.store
+        .read(|view| {
+            Box::pin(async move {
+                let mut counts: BTreeMap<SeedId, u32> = BTreeMap::new();
+                for row in view.environment_list(&principal.project, None).await? {
+                    if let Some(seed) = row.data.seed {
+                        *counts.entry(seed).or_default() += 1;
+                    }
+                }
+                let mut found = Vec::new();
+                for row in view.seed_list(&principal.project).await? {
+                    if shown(&row.seed) && authorize(principal, Action::Read, &resource(&row)).is_ok() {
+                        let environments = counts.get(&row.seed.id).copied().unwrap_or(0);
+                        found.push(view_of(view, row, environments).await?);
+                    }
+                }
+                Ok(found)
+            })
+        })
+        .await
+}
+
+/// One seed or snapshot.
+///
+/// # Errors
+/// There is none, or the caller may not see it.
+pub async fn show(ctx: &Ctx, principal: &Principal, given: &str) -> Result<SeedView> {
+    ctx.store
+        .read(|view| {
+            Box::pin(async move {
+                let row = resolve::seed(view, principal, given).await?;
+                authorize(principal, Action::Read, &resource(&row))?;
+                counted(view, row).await
+            })
+        })
+        .await
+}
+
+/// Removes a seed or snapshot; its host takes it out of its pool.
+///
+/// # Errors
+/// There is none, an environment began with it, it is still being made, or the caller may not.
+pub async fn remove(ctx: &Ctx, principal: &Principal, given: &str) -> Result<SeedView> {
+    let view = ctx
+        .store
+        .write(|tx| {
+            Box::pin(async move {
+                let mut row = resolve::seed(tx, principal, given).await?;
+                authorize(principal, Action::Write, &resource(&row))?;
+                one_version(tx, principal, given, &row).await?;
+                let address = row.seed.address(&owner_of(tx, &row).await?);
+                match row.seed.state {
+                    SeedState::Removing | SeedState::Removed => return counted(tx, row).await,
+                    SeedState::Making => {
+                        let text = format!("{address} is still being made; `muster seed show {address}` says how far");
+                        return Err(Error::new(Code::SEED_STATE, text));
+                    }
+                    SeedState::Failed => end(ctx, &mut row, SeedState::Removed),
+                    SeedState::Ready => {
+                        unused(tx, &row, &address).await?;
+                        // Without its host there is nobody to take it out, and nothing to take it out of.
+                        let there = tx.host_get(row.seed.host).await?.is_some();
+                        if there {
+                            row.seed.state = SeedState::Removing;
+                            row.seed.detail = "waits for its host".to_owned();
+                        } else {
+                            end(ctx, &mut row, SeedState::Removed);
+                        }
+                    }
+                }
+                row.version = tx.seed_put(&row).await?;
+                tx.secret_delete(SECRET, &row.seed.id.to_string()).await?;
+                event(ctx, tx, ledger::by(principal), "seed.remove", &row, "").await?;
+                counted(tx, row).await
+            })
+        })
+        .await?;
+    ctx.wake.host(view.row.seed.host);
+    Ok(view)
+}
+
+/// Refuses a name without a version when there are several.
+async fn one_version(tx: &mut dyn Tx, principal: &Principal, given: &str, row: &SeedRow) -> Result<()> {
+    let Some(SeedAddress::Seed(seed)) = SeedAddress::parse(given) else { return Ok(()) };
+    if seed.version.is_some() {
+        return Ok(());
+    }
+    let same = |other: &&SeedRow| !other.seed.snapshot && other.seed.name == row.seed.name;
+    let all = tx.seed_list(&principal.project).await?;
+    let versions: Vec<&str> = all.iter().filter(same).map(|other| other.seed.version.as_str()).collect();
+    if versions.len() < 2 {
+        return Ok(());
+    }
+    let text = format!("{} has the versions {}; write {}@VERSION", seed.name, versions.join(", "), seed.name);
+    Err(Error::new(Code::AMBIGUOUS, text))
+}
+
+async fn unused(tx: &mut dyn Tx, row: &SeedRow, address: &str) -> Result<()> {
+    let users = tx.seed_environments(row.seed.id).await?;
+    if users.is_empty() {
+        return Ok(());
+    }
+    let mut names = Vec::new();
+    for user in users.iter().take(10) {
+        let owner = tx.principal_get(user.environment.owner).await?;
+        let owner = owner.map(|owner| owner.name.to_string()).unwrap_or_default();
+        names.push(format!("{owner}/{}", user.environment.name));
+    }
+    if users.len() > names.len() {
+        names.push(format!("{} more", users.len() - names.len()));
+    }
+    let text = format!("{address} is what {} began with; take them down first", names.join(", "));
+    Err(Error::new(Code::SEED_IN_USE, text))
+}
+
+/// It has ended: its name is free, and it is forgotten some days later.
+pub(super) fn end(ctx: &Ctx, row: &mut SeedRow, state: SeedState) {
+    row.seed.state = state;
+    row.seed.ended_at = Some(ctx.now());
+    row.seed.detail.clear();
+}
+
+/// Work of a host, as it is ordered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ordered {
+    /// The seed.
+    pub row: SeedRow,
+    /// Its owner's name.
+    pub owner: String,
+    /// The stack of an import.
+    pub stack: Option<Sealed>,
+}
+
+/// What a host has to make or remove.
+///
+/// # Errors
+/// What the store says.
+pub async fn of_host<V: View + ?Sized>(app: &App, view: &mut V, host: HostId) -> Result<Vec<Ordered>> {
+    let mut all = Vec::new();
+    for row in view.seed_list_pending(host).await? {
+        let import = row.seed.state == SeedState::Making && !row.seed.snapshot;
+        let stack = if import { unseal(app, view, row.seed.id).await? } else { None };
+        let owner = owner_of(view, &row).await?;
+        all.push(Ordered { row, owner, stack });
+    }
+    Ok(all)
+}
+
+/// Takes in what a host tells about a seed.
+///
+/// # Errors
+/// What the store says.
+pub async fn report(app: &App, agent: &Agent, told: Reported) -> Result<()> {
+    let inputs = app
+        .store
+        .write(|tx| {
+            Box::pin(async move {
+                let row = tx.seed_get(told.id).await?.filter(|row| row.seed.host == agent.id);
+                let Some(mut row) = row else { return Ok(Vec::new()) };
+                let before = row.clone();
+                let Some(kind) = take_in(app, &mut row, told) else {
+                    if row != before {
+                        tx.seed_put(&row).await?;
+                    }
+                    return Ok(Vec::new());
+                };
+                row.version = tx.seed_put(&row).await?;
+                let id = row.seed.id.to_string();
+                tx.artifact_ref_delete(SECRET, &id).await?;
+                // The stack of a snapshot is needed by what begins with it.
+                if !row.seed.snapshot || row.seed.state.ended() {
+                    tx.secret_delete(SECRET, &id).await?;
+                }
+                let why = row.seed.reason.as_ref().map(|(_, why)| why.clone()).unwrap_or_default();
+                event(app, tx, ledger::host(&agent.name), kind, &row, &why).await?;
+                Ok::<_, Error>(before.seed.inputs.into_iter().map(|input| input.artifact).collect())
+            })
+        })
+        .await?;
+    forget(app, &inputs).await
+}
+
+/// Changes the seed to what its host tells. Answers the kind of the event, if something has ended.
+fn take_in(app: &App, row: &mut SeedRow, told: Reported) -> Option<&'static str> {
+    let bounded = |(code, why): (String, String)| (text::line(&code, 80), text::line(&why, 1000));
+    let seed = &mut row.seed;
+    match (seed.state, told.state) {
+        (SeedState::Making, SeedState::Making) | (SeedState::Removing, SeedState::Removing) => {
+            seed.detail = text::line(&told.detail, 200);
+            None
+        }
+        (SeedState::Making, SeedState::Ready) => {
+            let Some(digest) = told.digest else {
+                seed.reason = Some((Code::SESSION_PROTOCOL.code.to_owned(), "its host told no digest".to_owned()));
+                end(app, row, SeedState::Failed);
+                return Some("seed.failed");
+            };
+            seed.state = SeedState::Ready;
+            seed.reason = None;
+            seed.detail = text::line(&told.detail, 200);
+            seed.digest = Some(digest);
+            seed.bytes = told.bytes.min(i64::MAX.unsigned_abs());
+            seed.parts = told.parts.into_iter().take(MAX_PARTS).collect();
+            (seed.took, seed.freeze) = (told.took, told.freeze);
+            (seed.canaries, seed.masked) = (told.canaries, told.masked);
+            Some("seed.ready")
+        }
+        (SeedState::Making, SeedState::Failed) => {
+            seed.reason = told.reason.map(bounded);
+            end(app, row, SeedState::Failed);
+            Some("seed.failed")
+        }
+        (SeedState::Removing, SeedState::Removed) => {
+            end(app, row, SeedState::Removed);
+            Some("seed.removed")
+        }
+        (SeedState::Removing, SeedState::Failed) => {
+            seed.state = SeedState::Ready;
+            seed.detail.clear();
+            seed.reason = told.reason.map(bounded);
+            Some("seed.not_removed")
+        }
+        _ => None,
+    }
+}
+
+/// Removes inputs that nobody needs any more: they can hold what the seed must not.
+///
+/// # Errors
+/// What the store says.
+pub(super) async fn forget(app: &App, inputs: &[Digest]) -> Result<()> {
+    if inputs.is_empty() {
+        return Ok(());
+    }
+    let _turn = app.artifacts.turn().await;
+    for digest in inputs {
+        let gone = app
+            .store
+            .write(|tx| {
+                Box::pin(async move {
+                    let gone = tx.artifact_delete(digest).await? || tx.artifact_get(digest).await?.is_none();
+                    Ok::<_, Error>(gone)
+                })
+            })
+            .await?;
+        if gone {
+            app.artifacts.remove(digest).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The seeds of a host that is forgotten are gone with it.
+///
+/// # Errors
+/// It holds some, and `force` is not given.
+pub(super) async fn forget_host(
+    ctx: &Ctx,
+    tx: &mut dyn Tx,
+    project: &str,
+    host: &domain::host::Host,
+    force: bool,
+) -> Result<()> {
+    let held: Vec<SeedRow> = tx
+        .seed_list(project)
+        .await?
+        .into_iter()
+        .filter(|row| row.seed.host == host.id && !row.seed.state.ended())
+        .collect();
+    if !force && !held.is_empty() {
+        let mut names = Vec::new();
+        for row in held.iter().take(10) {
+            names.push(row.seed.address(&owner_of(tx, row).await?));
+        }
+        let text = format!(
+            "{} holds {} seeds ({}); `muster seed rm` removes one, and --force gives all up",
+            host.name,
+            held.len(),
+            names.join(", ")
+        );
+        return Err(Error::new(Code::HOST_IN_USE, text));
+    }
+    for mut row in held {
+        let making = row.seed.state == SeedState::Making;
+        row.seed.reason = Some(("E_HOST_REMOVED".to_owned(), format!("host {} was removed", host.name)));
+        end(ctx, &mut row, if making { SeedState::Failed } else { SeedState::Removed });
+        tx.seed_put(&row).await?;
+        tx.artifact_ref_delete(SECRET, &row.seed.id.to_string()).await?;
+        tx.secret_delete(SECRET, &row.seed.id.to_string()).await?;
+    }
+    Ok(())
+}
