@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Provides the images that the example's stack names: pulled where a registry answers, otherwise
+# Provides the images that the example's stack names, and those of other stores that tests use: pulled where a registry answers, otherwise
 # built from Debian packages under the same names.
 #
-#   scripts/images.sh           make sure all are there; silent and quick when they are
+#   scripts/images.sh           make sure the example's are there; silent and quick when they are
+#   scripts/images.sh all       the same for all stores
 #   scripts/images.sh remove    remove those built here and by examples/bot/releases.sh (pulled ones
 #                               stay), and the cached base
 #
@@ -14,6 +15,7 @@
 set -euo pipefail
 
 IMAGES=(postgres:15 redis:7 python:3.11-slim)
+STORES=(mariadb:10.11)
 LABEL=io.muster.demo-image
 BASE=muster-demo-base:bookworm
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -173,6 +175,7 @@ remove() {
 
 case ${1:-} in
   '') ensure ;;
+  all) IMAGES+=("${STORES[@]}"); ensure ;;
   remove) remove ;;
-  *) echo "usage: $0 [remove]" >&2; exit 2 ;;
+  *) echo "usage: $0 [all|remove]" >&2; exit 2 ;;
 esac

@@ -32,6 +32,7 @@ use crate::relay::protocol::PortRange;
 use crate::relay::spawn::{self, SpawnConfig};
 use crate::routes::Relay;
 use crate::runs::Runs;
+use crate::seeds::Seeds;
 use crate::session::fence::Gate;
 use crate::session::outbox::Outbox;
 use crate::state::State;
@@ -86,6 +87,8 @@ pub struct Agent {
     pub steps: Arc<Steps>,
     /// Test runs.
     pub runs: Runs,
+    /// Seeds and snapshots.
+    pub seeds: Seeds,
     /// The connection to the coordinator while there is a session.
     pub channel: watch::Sender<Option<Channel>>,
     /// Another one after every start.
@@ -161,6 +164,11 @@ impl Agent {
     /// An order about a run.
     pub async fn run(&self, order: v1::RunOrder) {
         self.runs.order(order).await;
+    }
+
+    /// An order about a seed.
+    pub async fn seed(&self, order: v1::SeedOrder) {
+        self.seeds.order(order).await;
     }
 
     /// An order for logs.
@@ -251,6 +259,8 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), E
     // What is overdue is settled before anybody is dialled.
     steps.load().await?;
     environments.load().await?;
+    let seeds = Seeds::new(Arc::clone(&host), Arc::clone(&environments), connection.clone());
+    seeds.load().await;
     let logs = Logs::new(connection.clone());
     let runs = Runs::new(runs::Setup {
         host: Arc::clone(&host),
@@ -277,6 +287,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), E
         identity: RwLock::new(identity),
         logs,
         runs,
+        seeds,
         log_orders: Mutex::default(),
         host: Arc::clone(&host),
         config,

@@ -19,6 +19,7 @@ mod context;
 pub mod credentials;
 pub mod data;
 mod down;
+mod enter;
 mod event;
 pub mod failure;
 pub mod folder;
@@ -26,6 +27,7 @@ mod given;
 mod ground;
 mod health;
 mod ignore;
+pub mod lay;
 mod launch;
 mod life;
 mod part;
@@ -53,6 +55,8 @@ pub struct Wanted {
     pub folder: Option<Folder>,
     /// Images to use instead of the stack's, by service.
     pub images: BTreeMap<String, String>,
+    /// Stopped, with its data as it is; not remembered over a restart of the agent.
+    pub halted: bool,
 }
 
 impl std::fmt::Debug for Wanted {
@@ -68,6 +72,16 @@ pub struct View {
     pub observed: Observed,
     /// What the services' containers are made from, as far as that is known: for those who run something beside them.
     pub specs: BTreeMap<String, ContainerSpec>,
+    /// What is known of its data.
+    pub data: lay::Laid,
+    /// All is stopped because that is wanted, see [`Wanted::rest`].
+    pub halted: bool,
+}
+
+impl View {
+    fn new(observed: Observed) -> Self {
+        Self { observed, specs: BTreeMap::new(), data: lay::Laid::default(), halted: false }
+    }
 }
 
 #[derive(Debug)]
@@ -90,8 +104,9 @@ fn result_id(id: &str) -> String {
     format!("gone:{id}")
 }
 
-fn tell(host: &Host, id: &str, observed: &Observed) {
-    host.outbox.tell(&format!("environment {id}"), Message::Environment(report::message(id, observed, String::new())));
+fn tell(host: &Host, id: &str, view: &View) {
+    let message = report::message(id, &view.observed, &view.data, String::new());
+    host.outbox.tell(&format!("environment {id}"), Message::Environment(message));
 }
 
 /// Remembers that nothing is left, and tells it until it is acknowledged.
@@ -103,7 +118,7 @@ async fn tell_gone(host: &Host, wanted: &Wanted, gone: &Observed) -> crate::stat
     }
     let stored = Stored { order: wanted.order.clone(), folder: None, images: BTreeMap::new(), gone: true };
     host.state.put_environment(&stored).await?;
-    let message = Message::Environment(report::message(id, gone, result_id(id)));
+    let message = Message::Environment(report::message(id, gone, &lay::Laid::default(), result_id(id)));
     host.outbox.result(&host.state, &result_id(id), message).await
 }
 
@@ -131,7 +146,7 @@ impl Environments {
         self.host.firewall.add(known.map(|id| id.short())).await;
         for stored in all {
             if !stored.gone {
-                self.set(Wanted { order: stored.order, folder: stored.folder, images: stored.images }, true);
+                self.set(Wanted { order: stored.order, folder: stored.folder, images: stored.images, halted: false }, true);
             }
         }
         if self.host.state.lost() {
@@ -164,7 +179,7 @@ impl Environments {
             return;
         }
         let observed = report::bare(wanted.order.generation, EnvironmentState::Starting, None);
-        let (view, seen) = watch::channel(View { observed, specs: BTreeMap::new() });
+        let (view, seen) = watch::channel(View::new(observed));
         let (sender, receiver) = watch::channel(wanted);
         let (poke, poked) = watch::channel(0);
         let actor = actor::Actor::new(Arc::clone(&self.host), receiver, (self.wake.subscribe(), poked), view, first);
@@ -179,7 +194,7 @@ impl Environments {
         if let Err(why) = self.take(order).await {
             tracing::warn!(environment = %id, %why, "an order was not taken");
             let observed = report::bare(generation, EnvironmentState::Failed, Some((why.code, why.text)));
-            tell(&self.host, &id, &observed);
+            tell(&self.host, &id, &View::new(observed));
         }
     }
 
@@ -212,7 +227,7 @@ impl Environments {
                 Failure::lasting("E_GRANT", text)
             })?);
         }
-        self.hold(Wanted { order, folder, images: BTreeMap::new() }).await
+        self.hold(Wanted { order, folder, images: BTreeMap::new(), halted: false }).await
     }
 
     /// Wants an environment (of a run: with a checkout, and images of its own). It is durable when this returns.
@@ -271,9 +286,9 @@ impl Environments {
     }
 
     fn tell(&self, id: &str) {
-        let told = self.running().get(id).map(|running| running.view.borrow().observed.clone());
-        if let Some(observed) = told.filter(|observed| observed.state != EnvironmentState::Gone) {
-            tell(&self.host, id, &observed);
+        let told = self.running().get(id).map(|running| running.view.borrow().clone());
+        if let Some(view) = told.filter(|view| view.observed.state != EnvironmentState::Gone) {
+            tell(&self.host, id, &view);
         }
     }
 
@@ -292,7 +307,11 @@ impl Environments {
             let running = self.running();
             running.iter().map(|(id, one)| (id.clone(), one.wanted.borrow().order.run.clone())).collect()
         };
-        let stays = |id: &String, run: &String| if run.is_empty() { keep.contains(id) } else { runs.contains(run) };
+        // Those that seeds are made in are the seeds' own business.
+        let stays = |id: &String, run: &String| match run.as_str() {
+            "" => keep.contains(id),
+            _ => runs.contains(run) || crate::seeds::is_one(run),
+        };
         for (id, run) in &held {
             if !stays(id, run)
                 && let Err(why) = self.drop(id).await
@@ -314,7 +333,7 @@ impl Environments {
             let order =
                 v1::EnvironmentOrder { id: id.clone(), name: manifest.name, run: manifest.run, ..Default::default() };
             tracing::warn!(environment = %id, "nobody knows of this environment any more; it is removed");
-            if let Err(why) = self.hold(Wanted { order, folder: None, images: BTreeMap::new() }).await {
+            if let Err(why) = self.hold(Wanted { order, folder: None, images: BTreeMap::new(), halted: false }).await {
                 tracing::warn!(environment = %id, %why, "it cannot be removed yet");
             }
         }
@@ -376,6 +395,24 @@ impl Environments {
     /// Has everything looked at again.
     pub fn wake(&self) {
         self.wake.send_modify(|count| *count += 1);
+    }
+
+    /// The stack of an environment, with its own credentials.
+    ///
+    /// # Errors
+    /// It is not wanted here, or its files cannot be read.
+    pub fn stack(&self, id: &str) -> Result<domain::stack::Stack, Failure> {
+        let missing = || Failure::lasting("E_ENV_NOT_FOUND", "the environment is not on this host");
+        let wanted = self.wanted(id).ok_or_else(missing)?;
+        plan::read(&self.host, &wanted).map(|plan| plan.stack)
+    }
+
+    /// Ids of the environments whose `run` is one of these.
+    #[must_use]
+    pub fn of_runs(&self, one: impl Fn(&str) -> bool) -> Vec<String> {
+        let running = self.running();
+        let of = running.iter().filter(|(_, running)| one(&running.wanted.borrow().order.run));
+        of.map(|(id, _)| id.clone()).collect()
     }
 
     /// Ids of all environments that are wanted or being removed.

@@ -25,6 +25,7 @@ pub mod reconcile;
 pub mod relay;
 pub mod routes;
 pub mod runs;
+pub mod seeds;
 pub mod session;
 pub mod socket;
 pub mod spool;

@@ -39,6 +39,14 @@ enum Command {
         /// A process of the container
         pid: u32,
     },
+    /// Ask about the pool of data on this host, or unmount it
+    Pool(agent::pool::command::Arguments),
+    /// Thaw containers when standard input ends, or after two seconds (started by the agent before it freezes them)
+    #[command(hide = true)]
+    Thaw {
+        /// Containers as ID:PID
+        containers: Vec<String>,
+    },
     /// Supervise one job (started by the agent)
     #[command(hide = true)]
     Job {
@@ -63,6 +71,8 @@ fn main() -> ExitCode {
         }
         Command::Unwall { host } => unwall(&host),
         Command::ProbeFrom { pid } => agent::isolation::probe::main(pid),
+        Command::Pool(arguments) => pool(&arguments),
+        Command::Thaw { containers } => agent::seeds::snapshot::guard_main(&containers),
         Command::Job { directory } => agent::job::main(&directory),
     }
 }
@@ -75,6 +85,20 @@ fn begin_log(json: bool) {
         log.json().init();
     } else {
         log.init();
+    }
+}
+
+fn pool(arguments: &agent::pool::command::Arguments) -> ExitCode {
+    let config = match agent::config::Config::read(&arguments.config, |name| std::env::var(name).ok()) {
+        Ok(config) => config,
+        Err(why) => return fail(&why),
+    };
+    match agent::pool::command::run(arguments.verb, &config.pool) {
+        Ok(said) => {
+            println!("{said}");
+            ExitCode::SUCCESS
+        }
+        Err(why) => fail(&format_args!("{}: {why}", why.code())),
     }
 }
 

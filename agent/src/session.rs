@@ -177,6 +177,7 @@ async fn take(
         Some(Down::Environment(order)) => agent.environment(order).await,
         Some(Down::Step(order)) => agent.step(order).await,
         Some(Down::Run(order)) => agent.run(order).await,
+        Some(Down::Seed(order)) => agent.seed(order).await,
         Some(Down::Logs(order)) => agent.logs(order),
         // A newer coordinator may say what this agent does not know.
         None => {}

@@ -1,4 +1,4 @@
-//! Environments on a real container engine, without a coordinator. Runs with `MUSTER_TEST_DOCKER=1` only.
+//! Environments on a real container engine, without a coordinator. Left out where `MUSTER_TEST_REAL` is not 1.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -27,7 +27,7 @@ use proto::v1;
 const ID: &str = "0189abcd-0000-7000-8000-00000000d0c1";
 
 fn wanted() -> bool {
-    std::env::var_os("MUSTER_TEST_DOCKER").is_some_and(|value| value == "1")
+    std::env::var_os("MUSTER_TEST_REAL").is_some_and(|value| value == "1")
 }
 
 /// The pool that this machine's agent would have, only smaller.
@@ -117,7 +117,7 @@ async fn the_example_comes_up_on_real_docker_and_leaves_nothing() {
     let source = agent::environments::folder::describe(&bot).expect("a folder");
     let environments = Environments::new(Arc::clone(&host));
     let began = Instant::now();
-    environments.hold(Wanted { order, folder: Some(source), images: BTreeMap::new() }).await.expect("held");
+    environments.hold(Wanted { order, folder: Some(source), images: BTreeMap::new(), halted: false }).await.expect("held");
     let view = until(&environments, EnvironmentState::Ready).await;
     eprintln!("ready after {:?}", began.elapsed());
     for service in &view.observed.services {

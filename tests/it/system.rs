@@ -7,6 +7,7 @@ mod life;
 pub mod production;
 mod rollouts;
 mod runs;
+mod seeds;
 pub use runs::no_traces;
 mod sharing;
 mod starting;

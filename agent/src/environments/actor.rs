@@ -16,7 +16,7 @@ use super::launch::{self, Launched};
 use super::life::{Life, Stage};
 use super::part::Part;
 use super::plan::{self, Plan};
-use super::{View, Wanted, down, ground, health, prepare, report, sleep};
+use super::{View, Wanted, down, enter, ground, health, lay, prepare, report, sleep};
 use crate::engine::{ContainerSpec, Listed, Run, last_lines};
 use crate::host::Host;
 
@@ -72,10 +72,11 @@ impl Actor {
         loop {
             let wanted = self.wanted.borrow_and_update().clone();
             self.ordered(&wanted).await;
-            let next = match (wanted.order.up, self.life.stage.sleeps()) {
-                (true, false) => self.up(wanted).await,
-                (true, true) => self.rest(wanted).await,
-                (false, _) => self.down(wanted).await,
+            let next = match (wanted.order.up, wanted.halted, self.life.stage.sleeps()) {
+                (true, true, _) => self.halt(wanted).await,
+                (true, false, false) => self.up(wanted).await,
+                (true, false, true) => self.rest(wanted).await,
+                (false, _, _) => self.down(wanted).await,
             };
             self.first = false;
             // It may have been wanted again while the last of it went.
@@ -111,6 +112,19 @@ impl Actor {
         Next::Gone
     }
 
+    /// Everything is stopped as its programs like to be stopped, and stays so until something else is wanted.
+    async fn halt(&mut self, wanted: Wanted) -> Next {
+        self.publish(report::bare(wanted.order.generation, EnvironmentState::Stopping, None));
+        while let Err(why) = down::stop(&self.host, &wanted.order.id).await {
+            tracing::warn!(environment = %wanted.order.id, %why, "not everything is stopped yet");
+            tokio::time::sleep(RETRY).await;
+        }
+        self.view.send_modify(|view| view.halted = true);
+        let changed = self.wanted.changed().await;
+        self.view.send_modify(|view| view.halted = false);
+        if changed.is_err() { Next::Closed } else { Next::Again }
+    }
+
     async fn up(&mut self, wanted: Wanted) -> Next {
         let generation = wanted.order.generation;
         let mut plan = match plan::read(&self.host, &wanted) {
@@ -122,6 +136,11 @@ impl Actor {
         if let Err(why) = ground::ports(&self.host, &mut plan).await {
             return self.failed(generation, why).await;
         }
+        if let Err(why) = lay::data(&self.host, &mut plan).await {
+            return self.failed(generation, why).await;
+        }
+        let laid = lay::told(&self.host, &plan);
+        self.view.send_modify(|view| view.data = laid);
         let found = match self.host.engine.containers(&self.host.id).await {
             Ok(all) => all.into_iter().filter(|one| one.labels.slot == plan.id).collect::<Vec<_>>(),
             Err(why) => return self.failed(generation, why.into()).await,
@@ -156,8 +175,8 @@ impl Actor {
             if view.observed == observed {
                 return false;
             }
-            super::tell(&self.host, &id, &observed);
             view.observed = observed;
+            super::tell(&self.host, &id, view);
             true
         });
     }
@@ -431,7 +450,7 @@ impl<'a> Pass<'a> {
 
     fn launched(&mut self, name: String, instance: u64, launched: Result<Launched, Failure>) {
         let declared = self.plan.stack.services.get(&name).cloned();
-        let (host, send) = (Arc::clone(&self.host), self.send.clone());
+        let (host, plan, send) = (Arc::clone(&self.host), Arc::clone(&self.plan), self.send.clone());
         let Some(part) = self.part(&name, instance) else { return };
         let launched = match launched {
             Ok(launched) => launched,
@@ -443,9 +462,18 @@ impl<'a> Pass<'a> {
         part.watched_by(watching.abort_handle());
         let (Some(service), Some(address)) = (declared, launched.address) else { return };
         let (tell, mut changes) = mpsc::channel(8);
-        let asking = tokio::spawn(health::follow(host, health::gate(&service), launched.id, address, tell));
+        let asking = tokio::spawn(health::follow(Arc::clone(&host), health::gate(&service), launched.id, address, tell));
         let passing = tokio::spawn(async move {
-            while let Some(change) = changes.recv().await {
+            while let Some(mut change) = changes.recv().await {
+                // Nobody gets in before the password is the environment's own.
+                if change.healthy {
+                    enter::own(&host, &plan, &name, address, |why| {
+                        change.text = why;
+                        let waiting = health::Change { healthy: false, text: change.text.clone() };
+                        let _ = send.send(Event::Health(name.clone(), instance, waiting));
+                    })
+                    .await;
+                }
                 let _ = send.send(Event::Health(name.clone(), instance, change));
             }
         });

@@ -37,6 +37,15 @@ pub struct Manifest {
     /// The granted folder with its sources: the grant itself can be spent only once.
     #[serde(default)]
     pub folder: Option<Folder>,
+    /// Which epoch of its data lies there; none: nothing was laid yet.
+    #[serde(default)]
+    pub data_epoch: Option<u64>,
+    /// How its data came, for people.
+    #[serde(default)]
+    pub data: String,
+    /// Config digests of the images that wrote its data, by service.
+    #[serde(default)]
+    pub images: BTreeMap<String, String>,
 }
 
 impl std::fmt::Debug for Manifest {
@@ -88,6 +97,7 @@ impl Manifest {
 /// # Errors
 /// The disk refuses; calling again goes on.
 pub fn remove(pool: &Pool, id: &str) -> crate::pool::Result<()> {
+    super::lay::forget_all(pool, id)?;
     pool.remove_now(&folder(pool, id))
 }
 

@@ -14,6 +14,8 @@ use crate::host::Host;
 
 /// How long programs may take to end; databases get none, their data goes away.
 const GRACE: Duration = Duration::from_secs(1);
+/// How long a database may take to write everything down.
+const CLEAN: Duration = Duration::from_secs(300);
 
 /// Removes containers, network, volumes, routes, ports, data and manifest. Calling again goes on where it stopped.
 ///
@@ -32,6 +34,17 @@ pub async fn remove(host: &Arc<Host>, order: &v1::EnvironmentOrder) -> Result<()
     let removed = tokio::task::spawn_blocking(move || data::remove(&pool, &name)).await;
     let failed = |why: String| Failure::passing("E_POOL", format!("data of {}: {why}", order.id));
     removed.map_err(|why| failed(why.to_string()))?.map_err(Failure::from)
+}
+
+/// Stops every container of an environment as its program likes to be stopped; they stay, with their data.
+///
+/// # Errors
+/// One could not be stopped yet.
+pub async fn stop(host: &Arc<Host>, id: &str) -> Result<(), Failure> {
+    let containers = host.engine.containers(&host.id).await?;
+    let running = containers.into_iter().filter(|one| one.labels.slot == id && one.running);
+    try_join_all(running.map(|one| async move { host.engine.stop(&one.id, CLEAN).await })).await?;
+    Ok(())
 }
 
 async fn container(host: &Arc<Host>, one: Listed) -> Result<(), Failure> {

@@ -8,7 +8,7 @@ use domain::stack::MountSource;
 
 use super::failure::Failure;
 use super::plan::{self, Plan};
-use super::prepare;
+use super::{lay, prepare};
 use crate::engine::{ContainerSpec, Run, adopt};
 use crate::host::Host;
 use crate::routes::Route;
@@ -64,11 +64,14 @@ pub async fn service(
     Ok(Launched { id: made.id, address })
 }
 
-/// Leads all published ports of a service to its container.
+/// Leads all published ports of a service to it; not while its password is that of a seed.
 ///
 /// # Errors
 /// The relay refuses or is silent.
 pub async fn lead_all(host: &Arc<Host>, plan: &Plan, name: &str, address: IpAddr) -> Result<(), Failure> {
+    if lay::login(host, plan, name).is_some() {
+        return Ok(());
+    }
     for port in plan.stack.services.get(name).iter().flat_map(|service| &service.ports) {
         lead(host, plan, name, *port, address).await?;
     }
@@ -91,7 +94,7 @@ async fn lead(host: &Arc<Host>, plan: &Plan, name: &str, port: u16, address: IpA
 /// Leads the ports that the relay does not lead to what runs.
 pub async fn lead_missing(host: &Arc<Host>, plan: &Arc<Plan>, running: Vec<(String, IpAddr)>) {
     let Ok(entries) = host.routes.entries().await else { return };
-    for (name, address) in running {
+    for (name, address) in running.into_iter().filter(|(name, _)| lay::login(host, plan, name).is_none()) {
         for port in plan.stack.services.get(&name).iter().flat_map(|service| &service.ports) {
             let endpoint = Some(SocketAddr::new(address, *port));
             let led = |entry: &crate::routes::Entry| {

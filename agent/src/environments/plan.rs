@@ -48,7 +48,13 @@ pub fn read(host: &Host, wanted: &Wanted) -> Result<Plan, Failure> {
             format!("{}/manifest.json cannot be read ({why}); its data is kept untouched", path.display()),
         )
     };
-    let mut manifest = Manifest::read(&host.pool, &order.id).map_err(unreadable)?.unwrap_or_default();
+    let held = Manifest::read(&host.pool, &order.id).map_err(unreadable)?;
+    // Made by an agent that knew nothing of seeds: what lies there is its data.
+    let old = held.as_ref().is_some_and(|held| held.data_epoch.is_none());
+    let mut manifest = held.unwrap_or_default();
+    if old {
+        manifest.data_epoch = Some(0);
+    }
     manifest.id.clone_from(&order.id);
     manifest.name.clone_from(&order.name);
     manifest.owner.clone_from(&order.owner);
@@ -71,6 +77,8 @@ pub fn read(host: &Host, wanted: &Wanted) -> Result<Plan, Failure> {
         let lines: Vec<String> = problems.iter().take(20).map(ToString::to_string).collect();
         Failure::lasting(code, lines.join("\n"))
     })?;
+    let mut stack = reading.stack;
+    restrict(&mut stack, &order.only_services);
     if no_random {
         return Err(Failure::passing("E_RANDOM", "the operating system gives no random bytes"));
     }
@@ -78,12 +86,29 @@ pub fn read(host: &Host, wanted: &Wanted) -> Result<Plan, Failure> {
         id: order.id.clone(),
         short: id.short(),
         wanted: wanted.clone(),
-        stack: reading.stack,
+        stack,
         notices: reading.notices.iter().map(ToString::to_string).collect(),
         manifest,
         rebuild: BTreeSet::new(),
         restart: BTreeSet::new(),
     })
+}
+
+/// Leaves only the services that are wanted, and what they depend on.
+fn restrict(stack: &mut Stack, only: &[String]) {
+    if only.is_empty() {
+        return;
+    }
+    let mut kept: BTreeSet<String> = BTreeSet::new();
+    let mut next: Vec<String> = only.to_vec();
+    while let Some(name) = next.pop() {
+        if let Some(service) = stack.services.get(&name)
+            && kept.insert(name)
+        {
+            next.extend(service.depends_on.keys().cloned());
+        }
+    }
+    stack.services.retain(|name, _| kept.contains(name));
 }
 
 /// Name of an environment's network.

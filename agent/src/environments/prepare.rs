@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use domain::stack::{Build, MountSource, Service};
+use domain::stack::{Build, MountSource, Service, StoreKind};
 use sha2::{Digest as _, Sha256};
 
 use super::failure::Failure;
@@ -10,7 +10,7 @@ use super::plan::Plan;
 use super::{context, data, folder, given};
 use crate::engine::{BuildSpec, ContainerSpec, Image, MountSpec, Rights, VolumeSpec, adopt};
 use crate::host::Host;
-use crate::pool;
+use crate::{pool, seeds};
 
 /// Gets the image and the volumes of a service, and answers what its container is made from.
 ///
@@ -20,9 +20,16 @@ pub async fn service(host: &Arc<Host>, plan: &Arc<Plan>, name: &str) -> Result<C
     let missing = || Failure::lasting("E_STACK_REFERENCE", format!("there is no service {name}"));
     let service = plan.stack.services.get(name).ok_or_else(missing)?;
     let (reference, image) = image(host, plan, name, service).await?;
-    let mounts = mounts(host, plan, name, service, &image).await?;
+    wrote(plan, name, &image)?;
+    let mut mounts = mounts(host, plan, name, service, &image).await?;
+    mounts.extend(seeds::inputs(&host.pool, &plan.wanted.order.run));
     let own = data::folder(&host.pool, &plan.id);
-    let files = given::write(&own, service)
+    let mut given = service.clone();
+    // Data that came from elsewhere has passwords of its own: MySQL takes the environment's at each start.
+    if service.store == Some(StoreKind::Mysql) && plan.manifest.images.contains_key(name) {
+        given.files.extend(seeds::mysql::files(service, plan.stack.settings.durability));
+    }
+    let files = given::write(&own, &given)
         .map_err(|why| Failure::passing("E_POOL", format!("the secrets and configs of {name}: {why}")))?;
     Ok(ContainerSpec {
         name: plan.container(name),
@@ -50,6 +57,26 @@ pub async fn service(host: &Arc<Host>, plan: &Arc<Plan>, name: &str) -> Result<C
         files,
         rights: rights(service),
     })
+}
+
+/// Another build of a database may sort texts in another way, or write files that the other one cannot read.
+fn wrote(plan: &Plan, name: &str, image: &Image) -> Result<(), Failure> {
+    match plan.manifest.images.get(name) {
+        Some(wrote) if *wrote != image.id => Err(Failure::lasting(
+            "E_SEED_IMAGE",
+            format!(
+                "the data of {name} was written by the image {}, and the stack's is {}: its indexes may be wrong there;                  import the seed again with this image, or name the other one in the stack",
+                short(wrote),
+                short(&image.id)
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn short(digest: &str) -> &str {
+    let plain = digest.strip_prefix("sha256:").unwrap_or(digest);
+    plain.get(..12).unwrap_or(plain)
 }
 
 fn rights(service: &Service) -> Rights {

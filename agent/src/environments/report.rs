@@ -9,6 +9,7 @@ use domain::ids::Generation;
 use domain::stack::Condition;
 use proto::v1;
 
+use super::lay::Laid;
 use super::part::Part;
 use super::plan::Plan;
 use super::variables;
@@ -121,8 +122,12 @@ pub fn bare(generation: u64, state: EnvironmentState, reason: Option<(String, St
 
 /// As it travels; `result` is set when an acknowledgement is wanted.
 #[must_use]
-pub fn message(id: &str, observed: &Observed, result: String) -> v1::EnvironmentReport {
+pub fn message(id: &str, observed: &Observed, data: &Laid, result: String) -> v1::EnvironmentReport {
     v1::EnvironmentReport {
+        data: data.said.clone(),
+        own_bytes: data.usage.own_bytes,
+        shared_bytes: data.usage.shared_bytes,
+        kept_epochs: data.kept.clone(),
         id: id.to_owned(),
         generation: observed.generation.0,
         state: v1::EnvironmentState::from(observed.state).into(),

@@ -144,7 +144,7 @@ impl Error {
     }
 
     /// What `what` ran into at `path`; a full disk is told as such.
-    pub(super) fn at(what: &str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub fn at(what: &str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let what = format!("{what} {}", path.display());
         move |why| {
             let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];

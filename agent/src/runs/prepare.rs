@@ -219,7 +219,7 @@ async fn environment(
         ..Default::default()
     };
     let places = &shared.setup.places;
-    places.up(Wanted { order, folder: Some(sources), images }).await?;
+    places.up(Wanted { order, folder: Some(sources), images, halted: false }).await?;
     let gone = || Failure::lasting("E_RUN_ENVIRONMENT", "the environment is gone while it was being made");
     let mut seen = places.watch(&id).ok_or_else(gone)?;
     let ready = async {

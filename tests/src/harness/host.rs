@@ -20,6 +20,7 @@ pub struct HostBuilder<'a> {
     failpoints: String,
     networks: Vec<String>,
     namespace: Option<&'a Namespace>,
+    pool: String,
 }
 
 /// A host with its agent.
@@ -47,6 +48,7 @@ impl<'a> HostBuilder<'a> {
             failpoints: String::new(),
             networks: Vec::new(),
             namespace: None,
+            pool: "copy".to_owned(),
         }
     }
 
@@ -66,6 +68,13 @@ impl<'a> HostBuilder<'a> {
         }
         member.networks.push(network.to_owned());
         member
+    }
+
+    /// With this pool instead of one that copies; see [`Host::end_pool`].
+    #[must_use]
+    pub fn pool(mut self, setting: &str) -> Self {
+        setting.clone_into(&mut self.pool);
+        self
     }
 
     /// Value of `MUSTER_FAILPOINTS` for the agent.
@@ -139,7 +148,8 @@ impl<'a> HostBuilder<'a> {
         format!(
             "coordinator = \"{server}\"\nstate_dir = {state:?}\njoin_token_file = {token:?}\nengine = \"{engine}\"\n\
              listen_address = \"{address}\"\nports = \"{ports}\"\nsubnets = \"{subnets}\"\nsocket = {socket:?}\n\
-             policy = {policy:?}\npool = \"copy\"\nrelease_networks = {networks:?}\n",
+             policy = {policy:?}\npool = {pool:?}\nrelease_networks = {networks:?}\n",
+            pool = self.pool,
             token = folder.join("join-token"),
             ports = ranges::ports(number),
             subnets = ranges::subnets(number),
@@ -234,6 +244,18 @@ impl Host {
                 && words.get(1).is_some_and(|word| *word == kind.as_bytes())
         };
         clean::processes(&self.folder).into_iter().filter(is).collect()
+    }
+
+    /// Ends the agent and unmounts what its pool has mounted.
+    ///
+    /// # Panics
+    /// It cannot be unmounted.
+    pub fn end_pool(&mut self) {
+        self.agent.stop();
+        let config = self.folder.join("agent.toml");
+        let mut command = std::process::Command::new(binaries::agent());
+        let out = command.args(["pool", "unmount", "--config"]).arg(config).output().expect("it runs");
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     }
 
     /// SIGKILL of the agent, and a start; relay and jobs live on.

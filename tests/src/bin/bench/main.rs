@@ -1,5 +1,6 @@
 //! Measures what BENCHMARKS.md tells. `./bench [NAME…]` builds what it needs and calls this.
 
+mod data;
 mod engine;
 mod environment;
 mod memory;
@@ -15,9 +16,10 @@ use std::process::ExitCode;
 type Measurement = (&'static str, fn() -> String);
 
 /// In the order of BENCHMARKS.md.
-const ALL: [Measurement; 6] = [
+const ALL: [Measurement; 7] = [
     ("step", step::measure),
     ("env", environment::measure),
+    ("data", data::measure),
     ("run", run::measure),
     ("memory", memory::measure),
     ("relay", relay::measure),

@@ -1,0 +1,96 @@
+//! Inputs of a seed: fetched from the coordinator, checked, unpacked.
+
+use std::fs::File;
+use std::io::{self, Read, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use proto::v1;
+use sha2::{Digest as _, Sha256};
+use tonic::transport::Channel;
+
+use super::Setup;
+use crate::environments::failure::Failure;
+
+/// Where the input of this number lies.
+pub(super) fn path(folder: &Path, number: usize) -> PathBuf {
+    folder.join(number.to_string())
+}
+
+/// Fetches everything into `folder`. Compressed texts are unpacked.
+pub(super) async fn fetch(
+    setup: &Setup,
+    order: &v1::SeedOrder,
+    head: &v1::ImportSeedHead,
+    folder: &Path,
+) -> Result<(), Failure> {
+    crate::files::private_dir(folder).map_err(|why| Failure::passing("E_POOL", why.to_string()))?;
+    for (number, input) in head.inputs.iter().enumerate() {
+        setup.tell(&order.id, &format!("fetching {}", input.name));
+        let channel = setup.channel.borrow().clone();
+        let channel =
+            channel.ok_or_else(|| Failure::passing("E_SEED_FETCH", "the coordinator is away; the import begins again"))?;
+        one(channel, input, &path(folder, number)).await?;
+        let (path, name) = (path(folder, number), input.name.clone());
+        let packed = is_text(input.format());
+        let unpacked = tokio::task::spawn_blocking(move || if packed { unpack(&path) } else { Ok(()) }).await;
+        let failed = |why: String| Failure::lasting("E_SEED_INPUT", format!("{name} cannot be unpacked: {why}"));
+        unpacked.map_err(|why| failed(why.to_string()))?.map_err(|why| failed(why.to_string()))?;
+    }
+    Ok(())
+}
+
+fn is_text(format: v1::SeedFormat) -> bool {
+    matches!(format, v1::SeedFormat::Sql | v1::SeedFormat::Mask | v1::SeedFormat::Bulk | v1::SeedFormat::Script)
+}
+
+async fn one(channel: Channel, input: &v1::SeedInput, path: &Path) -> Result<(), Failure> {
+    let away = |status: tonic::Status| Failure::passing("E_SEED_FETCH", format!("{}: {}", input.name, status.message()));
+    let disk = |why: io::Error| Failure::passing("E_POOL", format!("{}: {why}", input.name));
+    let request = v1::FetchRequest { digest: input.artifact.clone(), ..Default::default() };
+    let mut stream = crate::session::client(channel).fetch(request).await.map_err(away)?.into_inner();
+    let mut file = File::create(path).map_err(disk)?;
+    let mut hash = Sha256::new();
+    while let Some(chunk) = stream.message().await.map_err(away)? {
+        hash.update(&chunk.data);
+        file.write_all(&chunk.data).map_err(disk)?;
+    }
+    if hex::encode(hash.finalize()) == input.artifact {
+        return Ok(());
+    }
+    Err(Failure::lasting("E_SEED_INPUT", format!("{} came with another hash than was announced", input.name)))
+}
+
+/// Replaces a gzip file by its content.
+fn unpack(path: &Path) -> io::Result<()> {
+    let mut file = File::open(path)?;
+    let mut magic = [0; 2];
+    if file.read(&mut magic)? < 2 || magic != [0x1f, 0x8b] {
+        return Ok(());
+    }
+    file.rewind()?;
+    let beside = path.with_extension("plain");
+    let mut plain = File::create(&beside)?;
+    io::copy(&mut flate2::read::MultiGzDecoder::new(io::BufReader::new(file)), &mut plain)?;
+    std::fs::rename(beside, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_compressed_text_is_unpacked_and_a_plain_one_stays() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = path(folder.path(), 0);
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packed.write_all(b"SELECT 1;").expect("packed");
+        for content in [packed.finish().expect("packed"), b"SELECT 1;".to_vec(), b"S".to_vec()] {
+            std::fs::write(&path, &content).expect("written");
+            unpack(&path).expect("unpacked");
+            let wanted = if content.len() == 1 { "S" } else { "SELECT 1;" };
+            assert_eq!(std::fs::read_to_string(&path).expect("read"), wanted);
+        }
+        std::fs::write(&path, [0x1f, 0x8b, 0, 1]).expect("written");
+        assert!(unpack(&path).is_err());
+    }
+}

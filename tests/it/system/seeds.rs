@@ -1,0 +1,176 @@
+//! Seeds, resets and snapshots: `muster seed`, `muster env up`, `reset`, `undo`, `snapshot` on real stores.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use tests::harness::cluster::Cluster;
+use tests::harness::host::Host;
+use tests::harness::real;
+
+const STACK: &str = "
+name: shop
+x-muster: { seed: staging }
+services:
+  postgres:
+    image: postgres:15
+    environment: { POSTGRES_USER: shop, POSTGRES_PASSWORD: shop, POSTGRES_DB: shop }
+    ports: [\"5432:5432\"]
+    volumes: [\"db:/var/lib/postgresql/data\"]
+  redis:
+    image: redis:7
+    command: [redis-server, --requirepass, shop]
+    ports: [\"6379:6379\"]
+volumes: { db: }
+";
+const PEOPLE: u32 = 500;
+
+struct Shop {
+    cluster: Cluster,
+    host: Host,
+    folder: PathBuf,
+}
+
+impl Shop {
+    fn open() -> Self {
+        let cluster = Cluster::start();
+        let host = cluster.host("box-asha").label("owner", "asha").label("env", "dev").join();
+        let folder = cluster.folder().join("shop");
+        std::fs::create_dir(&folder).expect("a folder");
+        std::fs::write(folder.join("compose.yaml"), STACK).expect("compose.yaml");
+        let mut dump = String::from("CREATE TABLE people (id int PRIMARY KEY, email text);\nCREATE ROLE other LOGIN PASSWORD 'other';\n");
+        for id in 1..=PEOPLE {
+            writeln!(dump, "INSERT INTO people VALUES ({id}, 'person{id}@customer.example');").expect("a string");
+        }
+        std::fs::write(folder.join("dump.sql"), dump).expect("dump.sql");
+        std::fs::write(folder.join("mask.sql"), "UPDATE people SET email = 'user' || id || '@test';").expect("mask.sql");
+        std::fs::write(folder.join("canaries.txt"), "person77@customer.example\nperson499@customer.example\n").expect("canaries");
+        Self { cluster, host, folder }
+    }
+
+    fn muster(&self, words: &[&str]) -> tests::harness::call::Call {
+        self.cluster.muster(words).by("asha").within(&self.folder).env("MUSTER_AGENT_SOCKET", self.host.socket())
+    }
+
+    fn import(&self) {
+        let words = ["seed", "import", "staging", "postgres=dump.sql", "--mask", "postgres=mask.sql", "--canaries", "canaries.txt"];
+        self.muster(&words).ok();
+    }
+
+    fn url(&self, name: &str) -> String {
+        let shown = self.muster(&["env", "show", name]).json();
+        variable(&shown, "postgres", "POSTGRES_URL")
+    }
+}
+
+fn variable(shown: &Value, service: &str, name: &str) -> String {
+    let services = shown["services"].as_array().expect("services");
+    let service = services.iter().find(|one| one["name"] == service).expect("that service");
+    service["variables"][name].as_str().expect("that variable").to_owned()
+}
+
+fn query(url: &str, sql: &str) -> Result<String, String> {
+    let done = Command::new("psql").args([url, "-XAtc", sql]).output().map_err(|why| why.to_string())?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    if done.status.success() { Ok(text(&done.stdout)) } else { Err(text(&done.stderr)) }
+}
+
+fn files_with(folder: &Path, needle: &[u8]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(files_with(&path, needle));
+        } else if std::fs::read(&path).is_ok_and(|bytes| bytes.windows(needle.len()).any(|window| window == needle)) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn a_masked_seed_is_cloned_reset_and_nothing_of_the_customers_is_left_in_it() {
+    let Some(_turn) = real::turn() else { return };
+    let shop = Shop::open();
+    let refused = shop.muster(&["seed", "import", "staging", "postgres=dump.sql", "--canaries", "canaries.txt"]).run();
+    let said = refused.with_code(1).says("E_SEED_CANARY");
+    assert!(!said.all().contains("person77"), "{}", said.all());
+    shop.import();
+    let pool = shop.host.folder().join("state/pool/seeds");
+    assert_eq!(files_with(&pool, b"@customer.example"), Vec::<PathBuf>::new());
+
+    // Two environments, each with data, address and password of its own.
+    for name in ["one", "two"] {
+        let printed = shop.muster(&["env", "up", "--name", name]).ok();
+        assert!(printed.all().contains("cloned"), "{}", printed.all());
+    }
+    let (one, two) = (shop.url("one"), shop.url("two"));
+    assert_ne!(one, two);
+    for url in [&one, &two] {
+        assert_eq!(query(url, "SELECT count(*), min(email) FROM people"), Ok(format!("{PEOPLE}|user1@test")));
+    }
+    query(&one, "DELETE FROM people WHERE id > 10").expect("deleted");
+    assert_eq!(query(&two, "SELECT count(*) FROM people"), Ok(PEOPLE.to_string()));
+    let shown = shop.muster(&["env", "show", "one"]).json();
+    let address = one.rsplit_once('@').expect("an address").1;
+    for login in ["shop:shop", "other:other"] {
+        let refused = query(&format!("postgresql://{login}@{address}"), "SELECT 1").expect_err("the seed's own password");
+        assert!(refused.contains("password authentication failed"), "{refused}");
+    }
+    assert_eq!(shown["seed"].as_str().map(|seed| seed.starts_with("staging@")), Some(true), "{shown}");
+
+    // Reset and its undo keep address and password.
+    shop.muster(&["env", "reset", "one"]).ok();
+    assert_eq!(shop.url("one"), one);
+    assert_eq!(query(&one, "SELECT count(*) FROM people"), Ok(PEOPLE.to_string()));
+    shop.muster(&["env", "undo", "one"]).ok();
+    assert_eq!(query(&one, "SELECT count(*) FROM people"), Ok("10".to_owned()));
+
+    // What was made from it keeps a seed; then it goes, and its bytes with it.
+    shop.muster(&["seed", "rm", "staging"]).run().with_code(4).says("E_SEED_IN_USE");
+    for name in ["one", "two"] {
+        shop.muster(&["env", "down", name]).ok();
+    }
+    shop.muster(&["seed", "rm", "staging"]).ok();
+    assert_eq!(std::fs::read_dir(&pool).map(|entries| entries.count()).unwrap_or(0), 0);
+    shop.muster(&["env", "up"]).run().with_code(3).says("E_SEED_UNKNOWN");
+}
+
+#[test]
+fn a_snapshot_under_writes_is_one_instant_of_all_stores_and_a_colleague_begins_with_it() {
+    let Some(_turn) = real::turn() else { return };
+    let shop = Shop::open();
+    shop.import();
+    shop.muster(&["env", "up", "--name", "one"]).ok();
+    let shown = shop.muster(&["env", "show", "one"]).json();
+    let (url, redis) = (variable(&shown, "postgres", "POSTGRES_URL"), variable(&shown, "redis", "REDIS_URL"));
+    query(&url, "CREATE TABLE writes (number int PRIMARY KEY)").expect("made");
+    // First PostgreSQL, then Redis: at any instant Redis is at most as far.
+    let script = format!(
+        "n=0; while [ ! -e stop ]; do n=$((n+1)); psql -XAtqc \"INSERT INTO writes VALUES ($n)\" '{url}' && redis-cli -u '{redis}' --no-auth-warning set writes $n >/dev/null; done"
+    );
+    let mut writer = Command::new("sh").arg("-c").arg(script).current_dir(&shop.folder).spawn().expect("a writer");
+    tests::harness::condition::eventually(tests::harness::condition::SOON, "it writes", || {
+        let count = query(&url, "SELECT count(*) FROM writes")?;
+        if count.parse::<u32>().unwrap_or(0) > 5 { Ok(()) } else { Err(count) }
+    });
+    let printed = shop.muster(&["env", "snapshot", "bug-4711", "one"]).ok();
+    std::fs::write(shop.folder.join("stop"), "").expect("stop");
+    writer.wait().expect("it ends");
+    assert!(printed.all().contains("bug-4711"), "{}", printed.all());
+    let seeds = shop.muster(&["seed", "list", "--snapshots"]).json();
+    let seeds = seeds["seeds"].as_array().cloned().unwrap_or_default();
+    let snapshot = seeds.iter().find(|seed| seed["name"] == "bug-4711").expect("the snapshot");
+    let freeze: u64 = snapshot["freeze_micros"].as_str().and_then(|text| text.parse().ok()).or(snapshot["freeze_micros"].as_u64()).expect("a time");
+    assert!((1..2_000_000).contains(&freeze), "{freeze} µs");
+
+    shop.muster(&["env", "up", "--from", "asha/bug-4711", "--name", "copy"]).ok();
+    let shown = shop.muster(&["env", "show", "copy"]).json();
+    let (url, redis) = (variable(&shown, "postgres", "POSTGRES_URL"), variable(&shown, "redis", "REDIS_URL"));
+    let postgres: u32 = query(&url, "SELECT max(number) FROM writes").expect("read").parse().expect("a number");
+    let done = Command::new("redis-cli").args(["-u", &redis, "--no-auth-warning", "get", "writes"]).output().expect("redis-cli");
+    let redis: u32 = String::from_utf8_lossy(&done.stdout).trim().parse().expect("a number");
+    assert_eq!(query(&url, "SELECT count(*) FROM writes"), Ok(postgres.to_string()), "no hole");
+    assert!(postgres > 5 && (redis == postgres || redis + 1 == postgres), "PostgreSQL {postgres}, Redis {redis}");
+}
