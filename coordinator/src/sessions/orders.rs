@@ -125,6 +125,8 @@ impl Sent {
 fn environment(row: &EnvironmentRow, owner: &str) -> v1::EnvironmentOrder {
     let environment = &row.environment;
     v1::EnvironmentOrder {
+        // Environments of people have all their services.
+        only_services: Vec::new(),
         id: environment.id.to_string(),
         generation: environment.generation.0,
         up: environment.wanted == Wanted::Up,
