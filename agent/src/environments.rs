@@ -27,8 +27,8 @@ mod given;
 mod ground;
 mod health;
 mod ignore;
-pub mod lay;
 mod launch;
+pub mod lay;
 mod life;
 mod part;
 pub mod plan;
@@ -146,7 +146,10 @@ impl Environments {
         self.host.firewall.add(known.map(|id| id.short())).await;
         for stored in all {
             if !stored.gone {
-                self.set(Wanted { order: stored.order, folder: stored.folder, images: stored.images, halted: false }, true);
+                self.set(
+                    Wanted { order: stored.order, folder: stored.folder, images: stored.images, halted: false },
+                    true,
+                );
             }
         }
         if self.host.state.lost() {

@@ -115,11 +115,7 @@ pub struct Seeds {
 impl Seeds {
     /// None under way.
     #[must_use]
-    pub fn new(
-        host: Arc<Host>,
-        environments: Arc<Environments>,
-        channel: watch::Receiver<Option<Channel>>,
-    ) -> Self {
+    pub fn new(host: Arc<Host>, environments: Arc<Environments>, channel: watch::Receiver<Option<Channel>>) -> Self {
         let setup = Setup { host, environments, channel };
         Self { setup, active: Mutex::default(), places: Arc::new(tokio::sync::Semaphore::new(AT_A_TIME)) }
     }
@@ -186,8 +182,9 @@ async fn perform(setup: &Setup, order: &v1::SeedOrder) -> Result<Option<Made>, F
     match &order.work {
         Some(Work::Import(head)) => import::run(setup, order, head).await.map(Some),
         Some(Work::Snapshot(environment)) => {
-            let id: EnvironmentId =
-                environment.parse().map_err(|why| Failure::lasting("E_ID", format!("the snapshot's environment: {why}")))?;
+            let id: EnvironmentId = environment
+                .parse()
+                .map_err(|why| Failure::lasting("E_ID", format!("the snapshot's environment: {why}")))?;
             snapshot::run(setup, order, &id.to_string()).await.map(Some)
         }
         Some(Work::Remove(digest)) => {

@@ -117,7 +117,10 @@ async fn the_example_comes_up_on_real_docker_and_leaves_nothing() {
     let source = agent::environments::folder::describe(&bot).expect("a folder");
     let environments = Environments::new(Arc::clone(&host));
     let began = Instant::now();
-    environments.hold(Wanted { order, folder: Some(source), images: BTreeMap::new(), halted: false }).await.expect("held");
+    environments
+        .hold(Wanted { order, folder: Some(source), images: BTreeMap::new(), halted: false })
+        .await
+        .expect("held");
     let view = until(&environments, EnvironmentState::Ready).await;
     eprintln!("ready after {:?}", began.elapsed());
     for service in &view.observed.services {

@@ -7,6 +7,7 @@ mod client;
 mod config;
 mod context;
 mod environment;
+mod environment_data;
 mod environment_view;
 mod error;
 mod events;
@@ -21,6 +22,9 @@ mod repository;
 mod rollout;
 mod rollout_view;
 mod run;
+mod seed;
+mod seed_import;
+mod seed_view;
 mod stack;
 mod stack_check;
 mod terminal;
@@ -88,6 +92,9 @@ pub enum Command {
     /// Environments: running copies of stacks
     #[command(subcommand)]
     Env(environment::Command),
+    /// Data that environments begin with, and snapshots of it
+    #[command(subcommand)]
+    Seed(seed::Command),
     /// What came out of an app at one commit
     #[command(subcommand)]
     Build(build::Command),
@@ -143,6 +150,7 @@ async fn call(command: Command, client: &Client, output: &Output) -> Result<Exit
         Command::App(command) => app::run(command, client, output).await,
         Command::Config(command) => config::run(command, client, output).await,
         Command::Env(command) => environment::run(command, client, output).await,
+        Command::Seed(command) => seed::run(command, client, output).await,
         Command::Build(command) => build::run(command, client, output).await,
         Command::Release(command) => release::run(command, client, output).await,
         Command::Run(command) => run::run(command, client, output).await,

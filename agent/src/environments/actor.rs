@@ -462,7 +462,8 @@ impl<'a> Pass<'a> {
         part.watched_by(watching.abort_handle());
         let (Some(service), Some(address)) = (declared, launched.address) else { return };
         let (tell, mut changes) = mpsc::channel(8);
-        let asking = tokio::spawn(health::follow(Arc::clone(&host), health::gate(&service), launched.id, address, tell));
+        let asking =
+            tokio::spawn(health::follow(Arc::clone(&host), health::gate(&service), launched.id, address, tell));
         let passing = tokio::spawn(async move {
             while let Some(mut change) = changes.recv().await {
                 // Nobody gets in before the password is the environment's own.

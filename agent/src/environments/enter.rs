@@ -47,7 +47,10 @@ async fn change(service: &Service, address: IpAddr, login: &Login) -> Result<(),
             if wanted != login.user {
                 return Err(Failure::lasting(
                     "E_SEED_MISMATCH",
-                    format!("the seed's administrator is {}, the stack's {wanted}; write POSTGRES_USER: {}", login.user, login.user),
+                    format!(
+                        "the seed's administrator is {}, the stack's {wanted}; write POSTGRES_USER: {}",
+                        login.user, login.user
+                    ),
                 ));
             }
             let changed = postgres::change_password(address, port(5432), login, password).await;

@@ -8,10 +8,10 @@ use domain::stack::StoreKind;
 use proto::v1::SeedFormat;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::{INPUTS, mysql};
 use super::postgres::{identifier, literal};
 use super::sealed::Login;
 use super::stack::Store;
+use super::{INPUTS, mysql};
 use crate::engine::Executed;
 use crate::environments::credentials;
 use crate::environments::failure::Failure;
@@ -171,7 +171,9 @@ impl Running<'_> {
         if masked {
             // Deleted rows stay in a table's pages until it is written anew.
             let login = format!("--defaults-extra-file={INPUTS}/{}.cnf", self.name);
-            let check = self.run("sealing", &["/bin/sh", "-c", "command -v mariadb-check || command -v mysqlcheck"], QUICK).await?;
+            let check = self
+                .run("sealing", &["/bin/sh", "-c", "command -v mariadb-check || command -v mysqlcheck"], QUICK)
+                .await?;
             self.run("sealing", &[check.trim(), &login, "--all-databases", "--optimize", "--silent"], FEED).await?;
         }
         self.mysql("sealing", &["-e", "SET GLOBAL innodb_fast_shutdown = 0"], QUICK).await?;
@@ -184,7 +186,8 @@ impl Running<'_> {
         let seal = |why: std::io::Error| Failure::passing("E_SEED_SEAL", why.to_string());
         let password = credentials::random_password().map_err(seal)?;
         // A file, because a password has no place in a list of arguments.
-        crate::files::write_atomic(&self.folder.join("seal.sql"), seal_sql(user, &password).as_bytes()).map_err(seal)?;
+        crate::files::write_atomic(&self.folder.join("seal.sql"), seal_sql(user, &password).as_bytes())
+            .map_err(seal)?;
         self.psql("sealing", &["-f", &format!("{INPUTS}/seal.sql")], QUICK).await?;
         // Deleted rows, and samples in the statistics, keep what was masked until the tables are written anew.
         let mut vacuum = vec!["vacuumdb", "-q", "-U", user, "--all", "--analyze"];

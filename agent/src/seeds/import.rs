@@ -265,9 +265,11 @@ mod tests {
 
     #[test]
     fn the_volume_of_a_stores_data_is_found() {
-        let named = store("services: { db: { image: postgres, volumes: [\"d:/var/lib/postgresql/data\"] } }\nvolumes: { d: }");
+        let named =
+            store("services: { db: { image: postgres, volumes: [\"d:/var/lib/postgresql/data\"] } }\nvolumes: { d: }");
         assert_eq!(data_volume("db", &named), "d");
-        let parent = store("services: { db: { image: postgres, volumes: [\"d:/var/lib/postgresql\"] } }\nvolumes: { d: }");
+        let parent =
+            store("services: { db: { image: postgres, volumes: [\"d:/var/lib/postgresql\"] } }\nvolumes: { d: }");
         assert_eq!(data_volume("db", &parent), "d");
         let other = store("services: { db: { image: redis, volumes: [\"/elsewhere\", \"/data\"] } }");
         assert_eq!(data_volume("db", &other), "db.1");

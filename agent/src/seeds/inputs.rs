@@ -27,8 +27,8 @@ pub(super) async fn fetch(
     for (number, input) in head.inputs.iter().enumerate() {
         setup.tell(&order.id, &format!("fetching {}", input.name));
         let channel = setup.channel.borrow().clone();
-        let channel =
-            channel.ok_or_else(|| Failure::passing("E_SEED_FETCH", "the coordinator is away; the import begins again"))?;
+        let channel = channel
+            .ok_or_else(|| Failure::passing("E_SEED_FETCH", "the coordinator is away; the import begins again"))?;
         one(channel, input, &path(folder, number)).await?;
         let (path, name) = (path(folder, number), input.name.clone());
         let packed = is_text(input.format());
@@ -44,7 +44,8 @@ fn is_text(format: v1::SeedFormat) -> bool {
 }
 
 async fn one(channel: Channel, input: &v1::SeedInput, path: &Path) -> Result<(), Failure> {
-    let away = |status: tonic::Status| Failure::passing("E_SEED_FETCH", format!("{}: {}", input.name, status.message()));
+    let away =
+        |status: tonic::Status| Failure::passing("E_SEED_FETCH", format!("{}: {}", input.name, status.message()));
     let disk = |why: io::Error| Failure::passing("E_POOL", format!("{}: {why}", input.name));
     let request = v1::FetchRequest { digest: input.artifact.clone(), ..Default::default() };
     let mut stream = crate::session::client(channel).fetch(request).await.map_err(away)?.into_inner();

@@ -36,11 +36,14 @@ pub fn login(service: &Service) -> String {
 /// Statements that let in nobody but these: MariaDB's, and MySQL's.
 #[must_use]
 pub fn lock_others(own: &[(String, String)]) -> (String, String) {
-    let mut names: Vec<String> = ["mariadb.sys", "mysql", "mysql.sys", "mysql.session", "mysql.infoschema"].map(literal).into();
+    let mut names: Vec<String> =
+        ["mariadb.sys", "mysql", "mysql.sys", "mysql.session", "mysql.infoschema"].map(literal).into();
     names.extend(own.iter().map(|(user, _)| literal(user)));
     let names = names.join(", ");
     (
-        format!("UPDATE mysql.global_priv SET Priv = JSON_SET(Priv, '$.account_locked', true) WHERE User NOT IN ({names}); FLUSH PRIVILEGES"),
+        format!(
+            "UPDATE mysql.global_priv SET Priv = JSON_SET(Priv, '$.account_locked', true) WHERE User NOT IN ({names}); FLUSH PRIVILEGES"
+        ),
         format!("UPDATE mysql.user SET account_locked = 'Y' WHERE User NOT IN ({names}); FLUSH PRIVILEGES"),
     )
 }

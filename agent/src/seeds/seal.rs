@@ -77,7 +77,11 @@ fn part(described: &Described<'_>, volume: String, tree: Tree) -> Part {
     let writes = |spec: &&crate::engine::ContainerSpec| {
         spec.mounts.iter().any(|mount| match mount {
             MountSpec::Volume { name, read_only, .. } => {
-                !read_only && name.split_once('-').and_then(|(_, rest)| rest.split_once('-')).is_some_and(|(_, name)| name == part.volume)
+                !read_only
+                    && name
+                        .split_once('-')
+                        .and_then(|(_, rest)| rest.split_once('-'))
+                        .is_some_and(|(_, name)| name == part.volume)
             }
             _ => false,
         })

@@ -100,11 +100,7 @@ fn digest(parts: &[Part]) -> String {
 impl Sealed {
     /// Of these parts.
     #[must_use]
-    pub fn new(
-        mut parts: Vec<Part>,
-        logins: std::collections::BTreeMap<String, Login>,
-        masked: bool,
-    ) -> Self {
+    pub fn new(mut parts: Vec<Part>, logins: std::collections::BTreeMap<String, Login>, masked: bool) -> Self {
         parts.sort_by(|a, b| a.volume.cmp(&b.volume));
         Self { format: FORMAT, digest: digest(&parts), parts, logins, masked }
     }

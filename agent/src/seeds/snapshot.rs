@@ -197,7 +197,9 @@ async fn still(
 fn too_slow() -> Failure {
     Failure::lasting(
         "E_SNAPSHOT_SLOW",
-        format!("the data could not be taken within {LIMIT:?}; nothing was kept. A pool that copies is too slow for this: `muster host show` says which it is and why"),
+        format!(
+            "the data could not be taken within {LIMIT:?}; nothing was kept. A pool that copies is too slow for this: `muster host show` says which it is and why"
+        ),
     )
 }
 

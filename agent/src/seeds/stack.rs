@@ -37,12 +37,20 @@ pub(super) fn stores(head: &v1::ImportSeedHead) -> Result<BTreeMap<String, Store
             let known: Vec<&str> = stores.keys().map(String::as_str).collect();
             return Err(Failure::lasting(
                 "E_SEED_SERVICE",
-                format!("{} is for the service {}, which is no store of the stack; it has: {}", input.name, input.service, known.join(", ")),
+                format!(
+                    "{} is for the service {}, which is no store of the stack; it has: {}",
+                    input.name,
+                    input.service,
+                    known.join(", ")
+                ),
             ));
         }
     }
     if stores.is_empty() {
-        return Err(Failure::lasting("E_SEED_SERVICE", format!("{file} has no database, cache or search engine to make a seed for")));
+        return Err(Failure::lasting(
+            "E_SEED_SERVICE",
+            format!("{file} has no database, cache or search engine to make a seed for"),
+        ));
     }
     Ok(stores)
 }

@@ -54,14 +54,12 @@ pub async fn beginning<V: View + ?Sized>(
     authorize(principal, Action::Read, &seeds::resource(&row))?;
     let view = seeds::view_of(view, row, 0).await?;
     let address = view.address();
-    if view.row.seed.state != SeedState::Ready {
-        let why = match view.row.seed.state {
-            SeedState::Making => "is still being made",
-            SeedState::Failed => "could not be made",
-            SeedState::Ready | SeedState::Removing | SeedState::Removed => "is being removed",
-        };
-        let text = format!("{address} {why}; `muster seed show {address}` says more");
-        return Err(Error::new(Code::SEED_STATE, text));
+    let refused = |code, why| Err(Error::new(code, format!("{address} {why}; `muster seed show {address}` says more")));
+    match view.row.seed.state {
+        SeedState::Ready => {}
+        SeedState::Making => return refused(Code::SEED_STATE, "is still being made"),
+        SeedState::Failed => return refused(Code::SEED_UNKNOWN, "is not there: it could not be made"),
+        SeedState::Removing | SeedState::Removed => return refused(Code::SEED_STATE, "is being removed"),
     }
     Ok(Some(Beginning { row: view.row, address }))
 }

@@ -217,7 +217,8 @@ async fn one_version(tx: &mut dyn Tx, principal: &Principal, given: &str, row: &
     if seed.version.is_some() {
         return Ok(());
     }
-    let same = |other: &&SeedRow| !other.seed.snapshot && other.seed.name == row.seed.name;
+    let same =
+        |other: &&SeedRow| !other.seed.snapshot && other.seed.name == row.seed.name && other.seed.ended_at.is_none();
     let all = tx.seed_list(&principal.project).await?;
     let versions: Vec<&str> = all.iter().filter(same).map(|other| other.seed.version.as_str()).collect();
     if versions.len() < 2 {

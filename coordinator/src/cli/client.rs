@@ -86,6 +86,8 @@ impl Client {
         builds: builds_client::BuildsClient;
         /// Releases.
         releases: releases_client::ReleasesClient;
+        /// Seeds and snapshots.
+        seeds: seeds_client::SeedsClient;
         /// Runs.
         runs: runs_client::RunsClient;
         /// Rollouts.

@@ -9,6 +9,7 @@ use domain::time::parse_duration;
 use proto::v1;
 
 use super::client::{Client, idempotency_key, resume};
+use super::environment_data::{self, Snapshot};
 use super::environment_view::{Wanted, head, kept_line, print, print_addresses, print_failure, print_list, progress};
 use super::error::Error;
 use super::output::Output;
@@ -68,6 +69,20 @@ pub enum Command {
         #[arg(long)]
         variables: bool,
     },
+    /// Take all of its data at one instant, while it runs
+    Snapshot(Snapshot),
+    /// Bring its data back to what it began with; address and credentials stay
+    Reset {
+        /// NAME or id; default: as `env up` names it here
+        environment: Option<String>,
+    },
+    /// Take the last reset back
+    Undo {
+        /// NAME or id; default: as `env up` names it here
+        environment: Option<String>,
+    },
+    /// A second environment that begins with what this one has now
+    Clone(environment_data::Clone),
     /// Logs of its services
     Logs {
         /// NAME, OWNER/NAME or id; default: as `env up` names it here
@@ -97,6 +112,13 @@ pub struct Of {
 pub struct Up {
     /// Default: the app's name, or the folder's
     name: Option<String>,
+    /// The same
+    #[arg(long = "name", value_name = "NAME", conflicts_with = "name")]
+    called: Option<String>,
+    /// Begin with this seed or snapshot instead of what the stack says: NAME, NAME@VERSION, OWNER/NAME. A snapshot
+    /// brings its own stack where there is no stack file
+    #[arg(long, value_name = "SEED")]
+    from: Option<String>,
     #[command(flatten)]
     chosen: Chosen,
     /// Place it on this host
@@ -153,6 +175,10 @@ pub async fn run(command: Command, client: &Client, output: &Output) -> Result<E
             let shown = environments.show(v1::ShowEnvironmentRequest { environment }).await?.into_inner();
             output.show(&shown, || print(&shown, variables, output))?;
         }
+        Command::Snapshot(ask) => return environment_data::snapshot(ask, client, output).await,
+        Command::Reset { environment } => return environment_data::reset(environment, false, client, output).await,
+        Command::Undo { environment } => return environment_data::reset(environment, true, client, output).await,
+        Command::Clone(ask) => return environment_data::clone(ask, client, output).await,
         Command::Logs { environment, service, follow, tail } => {
             let environment = named(environment)?;
             let service = service.unwrap_or_default();
@@ -162,7 +188,7 @@ pub async fn run(command: Command, client: &Client, output: &Output) -> Result<E
     Ok(ExitCode::SUCCESS)
 }
 
-fn named(given: Option<String>) -> Result<String, Error> {
+pub(super) fn named(given: Option<String>) -> Result<String, Error> {
     match given {
         Some(name) => Ok(name),
         None => Ok(stack::find(&Chosen::default())?.default_name()),
@@ -170,8 +196,16 @@ fn named(given: Option<String>) -> Result<String, Error> {
 }
 
 async fn up(up: Up, client: &Client, output: &Output) -> Result<ExitCode, Error> {
-    let mut request = stack::find(&up.chosen)?.request()?;
-    request.name = up.name.unwrap_or(request.name);
+    let mut request = match (stack::find(&up.chosen), &up.from) {
+        // The coordinator takes the stack of the snapshot.
+        (Err(Error::Usage { code: "E_NO_STACK", .. }), Some(from)) => v1::UpEnvironmentRequest {
+            name: from.rsplit('/').next().unwrap_or_default().to_owned(),
+            ..v1::UpEnvironmentRequest::default()
+        },
+        (found, _) => found?.request()?,
+    };
+    request.name = up.name.or(up.called).unwrap_or(request.name);
+    request.from = up.from.unwrap_or_default();
     request.host = up.host;
     request.idempotency_key = idempotency_key(up.idempotency_key.as_ref());
     let begun = Instant::now();
@@ -184,7 +218,7 @@ async fn up(up: Up, client: &Client, output: &Output) -> Result<ExitCode, Error>
 }
 
 /// Waits until it is ready, and says where it is reached, or what went wrong.
-async fn ready(client: &Client, output: &Output, id: &str, begun: Instant) -> Result<ExitCode, Error> {
+pub(super) async fn ready(client: &Client, output: &Output, id: &str, begun: Instant) -> Result<ExitCode, Error> {
     let ready = wait(client, output, id, Wanted::Ready).await?;
     let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(0);
     if output.is_json() {

@@ -3,6 +3,7 @@
 use proto::v1;
 
 use super::output::{Output, dash};
+use super::seed_view::size;
 use super::time;
 
 /// What a wait is for.
@@ -40,6 +41,22 @@ fn service_line(service: &v1::Service, width: usize) -> String {
         .to_owned()
 }
 
+/// What its data began with, and how it came.
+fn data_line(environment: &v1::Environment) -> Option<String> {
+    let from = if environment.seed.is_empty() { "data".to_owned() } else { format!("seed {}", environment.seed) };
+    let known = !environment.seed.is_empty() || !environment.data.is_empty();
+    known.then(|| format!("  {from}    {}", environment.data).trim_end().to_owned())
+}
+
+/// Bytes of its own, and those it shares with its seed.
+fn disk(environment: &v1::Environment) -> String {
+    match (environment.own_bytes, environment.shared_bytes) {
+        (0, 0) => dash(""),
+        (own, 0) => size(own),
+        (own, shared) => format!("{} + {} shared", size(own), size(shared)),
+    }
+}
+
 /// What is known of each service, or what is waited for.
 pub fn progress(environment: &v1::Environment, wanted: Wanted) -> Vec<String> {
     let mut lines = vec![head(environment)];
@@ -47,6 +64,7 @@ pub fn progress(environment: &v1::Environment, wanted: Wanted) -> Vec<String> {
         lines.push(format!("  {}", state(environment)));
         return lines;
     }
+    lines.extend(data_line(environment));
     let width = environment.services.iter().map(|service| service.name.chars().count()).max().unwrap_or(0);
     lines.extend(environment.services.iter().map(|service| service_line(service, width)));
     lines.extend(environment.notices.iter().map(|notice| format!("  notice: {notice}")));
@@ -158,6 +176,10 @@ pub fn print(environment: &v1::Environment, variables: bool, output: &Output) {
     if let Some(line) = isolation(environment) {
         output.line(&format!("  {line}"));
     }
+    if environment.own_bytes + environment.shared_bytes > 0 {
+        let undo = if environment.can_undo { "; `muster env undo` takes the last reset back" } else { "" };
+        output.line(&format!("  disk {}{undo}", disk(environment)));
+    }
     if let Some(reason) = environment.reason.as_ref().filter(|reason| !reason.code.is_empty()) {
         output.line(&format!("  {}: {}", reason.code, reason.text));
     }
@@ -192,6 +214,8 @@ pub fn print_list(environments: &[v1::Environment], output: &Output) {
             environment.owner.clone(),
             environment.host.clone(),
             state(environment),
+            dash(environment.seed.clone()),
+            disk(environment),
             time::ago(environment.created_at),
             if environment.last_used_at > 0 { time::ago(environment.last_used_at) } else { dash(String::new()) },
             memory(environment.memory_bytes),
@@ -199,5 +223,5 @@ pub fn print_list(environments: &[v1::Environment], output: &Output) {
         ]
     };
     let rows: Vec<_> = environments.iter().map(row).collect();
-    output.table(&["ENVIRONMENT", "OWNER", "HOST", "STATE", "AGE", "IDLE", "MEMORY", "WHY"], &rows);
+    output.table(&["ENVIRONMENT", "OWNER", "HOST", "STATE", "SEED", "DISK", "AGE", "IDLE", "MEMORY", "WHY"], &rows);
 }

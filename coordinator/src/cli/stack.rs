@@ -35,6 +35,15 @@ impl Chosen {
     }
 }
 
+/// A stack that was read.
+#[derive(Debug)]
+pub struct ReadStack {
+    /// What brings it up, without a grant for its folder.
+    pub request: v1::UpEnvironmentRequest,
+    /// It uses files of its folder.
+    pub folder: bool,
+}
+
 /// Stack files that are read together.
 #[derive(Debug)]
 pub struct StackFile {
@@ -156,12 +165,23 @@ impl StackFile {
         Ok(manifest::stack::check(Input { file: &file, text: &first, variables: &variables, files: &files }))
     }
 
-    /// Reads the files as the coordinator will, so that their problems are told at once; asks the local agent for a
-    /// grant when the stack uses files of its folder.
+    /// As [`StackFile::read`]; asks the local agent for a grant when the stack uses files of its folder.
     ///
     /// # Errors
     /// A file cannot be read or has problems, or the agent refuses.
     pub fn request(&self) -> Result<v1::UpEnvironmentRequest, Error> {
+        let ReadStack { mut request, folder } = self.read()?;
+        if folder {
+            (request.grant, request.grant_host) = grant(&self.folder)?;
+        }
+        Ok(request)
+    }
+
+    /// Reads the files as the coordinator will, so that their problems are told at once.
+    ///
+    /// # Errors
+    /// A file cannot be read or has problems.
+    pub fn read(&self) -> Result<ReadStack, Error> {
         let stack_file = text(&self.path)?;
         let env_files = RefCell::new(BTreeMap::new());
         let files = |path: &str| {
@@ -176,8 +196,7 @@ impl StackFile {
         let reading = manifest::stack::read(input).map_err(|problems| repository::problems_error(&problems))?;
         let env_files = env_files.into_inner();
         let folder = uses_folder(&reading.stack);
-        let (grant, grant_host) = if folder { grant(&self.folder)? } else { (String::new(), String::new()) };
-        Ok(v1::UpEnvironmentRequest {
+        let request = v1::UpEnvironmentRequest {
             name: self.default_name(),
             app: self.app.clone(),
             stack_file,
@@ -185,10 +204,9 @@ impl StackFile {
             // Only names that the files use leave this machine.
             variables: all.into_iter().filter(|(name, _)| reading.names.contains(name)).collect(),
             env_files,
-            grant,
-            grant_host,
             ..v1::UpEnvironmentRequest::default()
-        })
+        };
+        Ok(ReadStack { request, folder })
     }
 }
 

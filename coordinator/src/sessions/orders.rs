@@ -125,8 +125,6 @@ impl Sent {
 fn environment(row: &EnvironmentRow, owner: &str) -> v1::EnvironmentOrder {
     let environment = &row.environment;
     v1::EnvironmentOrder {
-        // Environments of people have all their services.
-        only_services: Vec::new(),
         id: environment.id.to_string(),
         generation: environment.generation.0,
         up: environment.wanted == Wanted::Up,
@@ -147,6 +145,7 @@ fn environment(row: &EnvironmentRow, owner: &str) -> v1::EnvironmentOrder {
         data_from: row.data.from.to_string(),
         data_epoch: row.data.epoch,
         seed: row.data.address.clone(),
+        only_services: Vec::new(),
     }
 }
 

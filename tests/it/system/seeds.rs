@@ -39,13 +39,17 @@ impl Shop {
         let folder = cluster.folder().join("shop");
         std::fs::create_dir(&folder).expect("a folder");
         std::fs::write(folder.join("compose.yaml"), STACK).expect("compose.yaml");
-        let mut dump = String::from("CREATE TABLE people (id int PRIMARY KEY, email text);\nCREATE ROLE other LOGIN PASSWORD 'other';\n");
+        let mut dump = String::from(
+            "CREATE TABLE people (id int PRIMARY KEY, email text);\nCREATE ROLE other LOGIN PASSWORD 'other';\n",
+        );
         for id in 1..=PEOPLE {
             writeln!(dump, "INSERT INTO people VALUES ({id}, 'person{id}@customer.example');").expect("a string");
         }
         std::fs::write(folder.join("dump.sql"), dump).expect("dump.sql");
-        std::fs::write(folder.join("mask.sql"), "UPDATE people SET email = 'user' || id || '@test';").expect("mask.sql");
-        std::fs::write(folder.join("canaries.txt"), "person77@customer.example\nperson499@customer.example\n").expect("canaries");
+        std::fs::write(folder.join("mask.sql"), "UPDATE people SET email = 'user' || id || '@test';")
+            .expect("mask.sql");
+        std::fs::write(folder.join("canaries.txt"), "person77@customer.example\nperson499@customer.example\n")
+            .expect("canaries");
         Self { cluster, host, folder }
     }
 
@@ -54,7 +58,16 @@ impl Shop {
     }
 
     fn import(&self) {
-        let words = ["seed", "import", "staging", "postgres=dump.sql", "--mask", "postgres=mask.sql", "--canaries", "canaries.txt"];
+        let words = [
+            "seed",
+            "import",
+            "staging",
+            "postgres=dump.sql",
+            "--mask",
+            "postgres=mask.sql",
+            "--canaries",
+            "canaries.txt",
+        ];
         self.muster(&words).ok();
     }
 
@@ -115,7 +128,8 @@ fn a_masked_seed_is_cloned_reset_and_nothing_of_the_customers_is_left_in_it() {
     let shown = shop.muster(&["env", "show", "one"]).json();
     let address = one.rsplit_once('@').expect("an address").1;
     for login in ["shop:shop", "other:other"] {
-        let refused = query(&format!("postgresql://{login}@{address}"), "SELECT 1").expect_err("the seed's own password");
+        let refused =
+            query(&format!("postgresql://{login}@{address}"), "SELECT 1").expect_err("the seed's own password");
         assert!(refused.contains("password authentication failed"), "{refused}");
     }
     assert_eq!(shown["seed"].as_str().map(|seed| seed.starts_with("staging@")), Some(true), "{shown}");
@@ -162,14 +176,21 @@ fn a_snapshot_under_writes_is_one_instant_of_all_stores_and_a_colleague_begins_w
     let seeds = shop.muster(&["seed", "list", "--snapshots"]).json();
     let seeds = seeds["seeds"].as_array().cloned().unwrap_or_default();
     let snapshot = seeds.iter().find(|seed| seed["name"] == "bug-4711").expect("the snapshot");
-    let freeze: u64 = snapshot["freeze_micros"].as_str().and_then(|text| text.parse().ok()).or(snapshot["freeze_micros"].as_u64()).expect("a time");
+    let freeze: u64 = snapshot["freeze_micros"]
+        .as_str()
+        .and_then(|text| text.parse().ok())
+        .or(snapshot["freeze_micros"].as_u64())
+        .expect("a time");
     assert!((1..2_000_000).contains(&freeze), "{freeze} µs");
 
     shop.muster(&["env", "up", "--from", "asha/bug-4711", "--name", "copy"]).ok();
     let shown = shop.muster(&["env", "show", "copy"]).json();
     let (url, redis) = (variable(&shown, "postgres", "POSTGRES_URL"), variable(&shown, "redis", "REDIS_URL"));
     let postgres: u32 = query(&url, "SELECT max(number) FROM writes").expect("read").parse().expect("a number");
-    let done = Command::new("redis-cli").args(["-u", &redis, "--no-auth-warning", "get", "writes"]).output().expect("redis-cli");
+    let done = Command::new("redis-cli")
+        .args(["-u", &redis, "--no-auth-warning", "get", "writes"])
+        .output()
+        .expect("redis-cli");
     let redis: u32 = String::from_utf8_lossy(&done.stdout).trim().parse().expect("a number");
     assert_eq!(query(&url, "SELECT count(*) FROM writes"), Ok(postgres.to_string()), "no hole");
     assert!(postgres > 5 && (redis == postgres || redis + 1 == postgres), "PostgreSQL {postgres}, Redis {redis}");

@@ -95,7 +95,11 @@ pub fn measure() -> String {
             vec!["`muster env up --from` → first query answered".to_owned(), ms(up), "800 ms".to_owned()],
             vec!["one more query, with its connection and psql's start".to_owned(), ms(second), String::new()],
             vec!["`muster env reset` → first query answered".to_owned(), ms(reset), "1000 ms".to_owned()],
-            vec!["own disk of an untouched environment".to_owned(), format!("{} MB", Samples::of(own).shown()), "1 MB".to_owned()],
+            vec![
+                "own disk of an untouched environment".to_owned(),
+                format!("{} MB", Samples::of(own).shown()),
+                "1 MB".to_owned(),
+            ],
             vec!["copying the same files, then `docker run`".to_owned(), ms(copied), String::new()],
             vec!["`docker run` and restoring the dump (pg_restore, 2 jobs)".to_owned(), ms(restored), String::new()],
         ],
@@ -122,7 +126,11 @@ fn pool_of(place: &Place) -> String {
 fn own_bytes(place: &Place) -> f64 {
     let environments = place.host.folder().join("state/pool/environments");
     let out = Command::new("du").args(["-s", "--block-size=1"]).arg(&environments).output().expect("du runs");
-    let all: f64 = String::from_utf8_lossy(&out.stdout).split_whitespace().next().and_then(|text| text.parse().ok()).unwrap_or(0.0);
+    let all: f64 = String::from_utf8_lossy(&out.stdout)
+        .split_whitespace()
+        .next()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0.0);
     (all - shared(&environments)).max(0.0) / 1e6
 }
 
@@ -138,15 +146,37 @@ fn alternatives(place: &Place) -> (Vec<f64>, Vec<f64>, f64) {
     let engine = docker::Engine::default();
     let seeds = place.host.folder().join("state/pool/seeds");
     let seed = std::fs::read_dir(&seeds).expect("seeds").flatten().next().expect("one").path().join("volumes/db");
-    let out = Command::new("du").args(["-s", "--block-size=1", "--apparent-size"]).arg(&seed).output().expect("du runs");
-    let bytes: f64 = String::from_utf8_lossy(&out.stdout).split_whitespace().next().and_then(|text| text.parse().ok()).unwrap_or(0.0);
+    let out =
+        Command::new("du").args(["-s", "--block-size=1", "--apparent-size"]).arg(&seed).output().expect("du runs");
+    let bytes: f64 = String::from_utf8_lossy(&out.stdout)
+        .split_whitespace()
+        .next()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0.0);
     let name = format!("{}-by-hand", place.cluster.name());
     let run = |data: &Path| {
         let mount = format!("{}:/var/lib/postgresql/data", data.display());
         let label = format!("{}={}", tests::harness::clean::LABEL, place.cluster.name());
         engine.run(&[
-            "run", "-d", "--name", &name, "--label", &label, "-p", "127.0.0.1:25999:5432", "-v", &mount, "-e", "POSTGRES_USER=shop", "-e",
-            "POSTGRES_PASSWORD=shop", "-e", "POSTGRES_DB=shop", "-e", "POSTGRES_HOST_AUTH_METHOD=trust", "postgres:15",
+            "run",
+            "-d",
+            "--name",
+            &name,
+            "--label",
+            &label,
+            "-p",
+            "127.0.0.1:25999:5432",
+            "-v",
+            &mount,
+            "-e",
+            "POSTGRES_USER=shop",
+            "-e",
+            "POSTGRES_PASSWORD=shop",
+            "-e",
+            "POSTGRES_DB=shop",
+            "-e",
+            "POSTGRES_HOST_AUTH_METHOD=trust",
+            "postgres:15",
         ]);
     };
     let url = "postgresql://shop:shop@127.0.0.1:25999/shop";
@@ -175,7 +205,11 @@ fn alternatives(place: &Place) -> (Vec<f64>, Vec<f64>, f64) {
         run(&data);
         let script = "until pg_isready -q -U shop -h 127.0.0.1; do sleep 0.05; done; cat >/tmp/dump; exec pg_restore -U shop -d shop --jobs 2 /tmp/dump";
         let file = std::fs::File::open(&dump).expect("the dump");
-        let done = Command::new("docker").args(["exec", "-i", &name, "sh", "-c", script]).stdin(file).status().expect("docker runs");
+        let done = Command::new("docker")
+            .args(["exec", "-i", &name, "sh", "-c", script])
+            .stdin(file)
+            .status()
+            .expect("docker runs");
         assert!(done.success());
         restored.push(answered(url, begun));
         engine.run(&["rm", "-f", &name]);

@@ -1,0 +1,104 @@
+//! `muster seed`.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use proto::v1;
+
+use super::client::{Client, resume};
+use super::error::Error;
+use super::output::Output;
+use super::seed_import::{self, Import};
+use super::seed_view::{address, failure, made, print, print_list, progress};
+use super::terminal::Block;
+
+/// Verbs of `muster seed`.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Make a seed of dumps and other files, for environments to begin with
+    Import(Import),
+    /// Seeds, and snapshots of yours
+    List {
+        /// Also snapshots
+        #[arg(long, short)]
+        snapshots: bool,
+        /// Also snapshots of others
+        #[arg(long, short)]
+        all: bool,
+    },
+    /// One seed with its volumes
+    Show {
+        /// NAME, NAME@VERSION, OWNER/NAME for a snapshot, or id
+        seed: String,
+    },
+    /// Remove a seed or snapshot that no environment began with
+    Rm {
+        /// NAME, NAME@VERSION, OWNER/NAME for a snapshot, or id
+        seed: String,
+        /// Do not wait until its host has removed it
+        #[arg(long)]
+        detach: bool,
+    },
+}
+
+/// Carries out a verb.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn run(command: Command, client: &Client, output: &Output) -> Result<ExitCode, Error> {
+    let mut seeds = client.seeds();
+    match command {
+        Command::Import(import) => return seed_import::run(import, client, output).await,
+        Command::List { snapshots, all } => {
+            let list = seeds.list(v1::ListSeedsRequest { snapshots: snapshots || all, all }).await?.into_inner();
+            output.show(&list, || print_list(&list.seeds, output))?;
+        }
+        Command::Show { seed } => {
+            let seed = seeds.show(v1::ShowSeedRequest { seed }).await?.into_inner();
+            output.show(&seed, || print(&seed, output))?;
+        }
+        Command::Rm { seed, detach } => {
+            let going = seeds.remove(v1::ShowSeedRequest { seed }).await?.into_inner();
+            let gone = if detach { going } else { wait(client, output, &going.id).await? };
+            let kept = gone.state() == v1::SeedState::Ready;
+            output.show(&gone, || match gone.state() {
+                v1::SeedState::Ready => failure(&gone),
+                v1::SeedState::Removing => output.line(&format!("{}: is being removed", address(&gone))),
+                _ => output.line(&format!("{}: removed", address(&gone))),
+            })?;
+            return Ok(if kept { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Waits until its host has nothing to do for it.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn wait(client: &Client, output: &Output, id: &str) -> Result<v1::Seed, Error> {
+    let mut block = Block::new(output);
+    resume(async || {
+        let mut stream = client.seeds().watch(v1::ShowSeedRequest { seed: id.to_owned() }).await?.into_inner();
+        while let Some(seed) = stream.message().await? {
+            if !matches!(seed.state(), v1::SeedState::Making | v1::SeedState::Removing) {
+                return Ok(seed);
+            }
+            if !output.is_json() {
+                block.draw(progress(&seed));
+            }
+        }
+        Err(Error::Status(tonic::Status::unavailable("E_STREAM_ENDED: the coordinator ended the stream")))
+    })
+    .await
+}
+
+/// Tells how the making of a seed ended.
+///
+/// # Errors
+/// It cannot be printed.
+pub fn told(seed: &v1::Seed, output: &Output) -> Result<ExitCode, Error> {
+    let ready = seed.state() == v1::SeedState::Ready;
+    output.show(seed, || if ready { output.line(&made(seed)) } else { failure(seed) })?;
+    Ok(if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
