@@ -166,8 +166,10 @@ codes! {
     SEED_IN_USE = "E_SEED_IN_USE", Precondition;
     /// The seed lies on another host.
     SEED_ELSEWHERE = "E_SEED_ELSEWHERE", Precondition;
-    /// A service cannot be fed with this.
-    SEED_INPUT = "E_SEED_INPUT", Invalid;
+    /// An input is for a service that the stack does not have.
+    SEED_SERVICE = "E_SEED_SERVICE", Invalid;
+    /// A service cannot be fed with this format.
+    SEED_FORMAT = "E_SEED_FORMAT", Invalid;
     /// The coordinator's disk has too little room.
     NO_ROOM = "E_ARTIFACTS_FULL", Exhausted;
     /// There is no such run.

@@ -124,21 +124,21 @@ fn check_stack(ask: &Ask) -> Result<u64> {
         text::one_line("the service of an input", &input.service, 255)?;
         let Some(service) = services.get(&input.service) else {
             let near = nearest(&input.service, services.keys().map(String::as_str));
-            let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+            let near = near.map_or_else(|| ".".to_owned(), |near| format!("; did you mean {near}?"));
             let known: Vec<&str> = services.keys().map(String::as_str).collect();
             let text = format!("{file} has no service {:?}{near} It has {}", input.service, known.join(", "));
-            return Err(Error::new(Code::SEED_INPUT, text));
+            return Err(Error::new(Code::SEED_SERVICE, text));
         };
         if !input.format.fits(service.store) {
             let text = format!(
                 "{}: the service {} cannot be fed with {}; --format names another format",
                 input.name, input.service, input.format
             );
-            return Err(Error::new(Code::SEED_INPUT, text));
+            return Err(Error::new(Code::SEED_FORMAT, text));
         }
         if input.bytes == 0 || input.bytes > MAX_INPUT {
             let text = format!("{}: {} bytes; an input has 1 byte to {} GiB", input.name, input.bytes, MAX_INPUT >> 30);
-            return Err(Error::new(Code::SEED_INPUT, text));
+            return Err(Error::new(if input.bytes == 0 { Code::FIELD } else { Code::TOO_LARGE }, text));
         }
     }
     Ok(services.values().filter_map(|service| service.memory).sum())

@@ -16,7 +16,7 @@ use super::terminal::Block;
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// Make a seed of dumps and other files, for environments to begin with
-    Import(Import),
+    Import(Box<Import>),
     /// Seeds, and snapshots of yours
     List {
         /// Also snapshots
@@ -48,7 +48,7 @@ pub enum Command {
 pub async fn run(command: Command, client: &Client, output: &Output) -> Result<ExitCode, Error> {
     let mut seeds = client.seeds();
     match command {
-        Command::Import(import) => return seed_import::run(import, client, output).await,
+        Command::Import(import) => return seed_import::run(*import, client, output).await,
         Command::List { snapshots, all } => {
             let list = seeds.list(v1::ListSeedsRequest { snapshots: snapshots || all, all }).await?.into_inner();
             output.show(&list, || print_list(&list.seeds, output))?;

@@ -109,7 +109,7 @@ fn read(import: Import) -> Result<(v1::ImportSeedHead, Vec<Sent>), Error> {
         let bytes = std::fs::metadata(&path).map_err(|why| Error::file(&path, &why))?;
         if !bytes.is_file() {
             let text = format!("{} is no file; a folder of data is sent as a tar of it", path.display());
-            return Err(Error::usage("E_SEED_INPUT", text));
+            return Err(Error::usage("E_FIELD", text));
         }
         let format = match format {
             Some(format) => format,
@@ -140,7 +140,7 @@ fn read(import: Import) -> Result<(v1::ImportSeedHead, Vec<Sent>), Error> {
 fn split(given: &str) -> Result<(String, PathBuf), Error> {
     match given.split_once('=') {
         Some((service, file)) if !service.is_empty() && !file.is_empty() => Ok((service.to_owned(), file.into())),
-        _ => Err(Error::usage("E_SEED_INPUT", format!("{given:?}: write SERVICE=FILE"))),
+        _ => Err(Error::usage("E_FIELD", format!("{given:?}: write SERVICE=FILE"))),
     }
 }
 

@@ -141,9 +141,14 @@ async fn what_cannot_be_imported_is_refused_before_its_bytes_are_taken() {
     let of = |inputs: Vec<v1::SeedInput>| v1::ImportSeedHead { inputs, ..head("staging", "") };
     let sql = v1::SeedFormat::Sql;
     let cases: Vec<(&str, v1::ImportSeedHead, &[&[u8]], &str)> = vec![
-        ("a service that is not there", of(vec![input("postgre", sql, 1)]), &[b"x"], "did you mean postgres?"),
-        ("a format that does not fit", of(vec![input("redis", sql, 1)]), &[b"x"], "cannot be fed with sql"),
-        ("an empty input", of(vec![input("postgres", sql, 0)]), &[], "E_SEED_INPUT"),
+        (
+            "a service that is not there",
+            of(vec![input("postgre", sql, 1)]),
+            &[b"x"],
+            "E_SEED_SERVICE: compose.yaml has no service \"postgre\"; did you mean postgres?",
+        ),
+        ("a format that does not fit", of(vec![input("redis", sql, 1)]), &[b"x"], "E_SEED_FORMAT"),
+        ("an empty input", of(vec![input("postgres", sql, 0)]), &[], "E_FIELD"),
         ("an input beyond the limit", of(vec![input("postgres", sql, 201 << 30)]), &[], "E_"),
         ("too many inputs", of(vec![input("postgres", sql, 1); 65]), &[], "E_TOO_LARGE"),
         ("too few bytes", of(vec![input("postgres", sql, 3)]), &[b"xy"], "1 bytes before the end of postgres.dump"),
