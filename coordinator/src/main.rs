@@ -86,3 +86,13 @@ fn log_to_stderr(config: &Config) {
         LogFormat::Json => builder.json().init(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_flags_of_all_subcommands_are_consistent() {
+        super::Arguments::command().debug_assert();
+    }
+}

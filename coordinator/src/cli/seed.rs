@@ -16,6 +16,8 @@ use super::terminal::Block;
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// Make a seed of dumps and other files, for environments to begin with
+    // Its own --version is the seed's.
+    #[command(disable_version_flag = true)]
     Import(Box<Import>),
     /// Seeds, and snapshots of yours
     List {
