@@ -10,6 +10,7 @@ use domain::ids::{EnvironmentId, Generation, HostId};
 use domain::label::Selector;
 use domain::name::Name;
 use domain::placement::{Among, Candidate, Nowhere, Request, place};
+use domain::seed::SeedAddress;
 use domain::stack::SeedRef;
 
 use super::environment_data::{self, Beginning};
@@ -263,6 +264,12 @@ async fn named_host<V: View + ?Sized>(view: &mut V, principal: &Principal, ask: 
 
 /// An environment keeps its data: it does not begin again with something else.
 async fn other_data(tx: &mut dyn Tx, principal: &Principal, ask: &Up, row: &EnvironmentRow) -> Result<()> {
+    // The same command again, after a newer version has come.
+    if let Some(SeedAddress::Seed(SeedRef { name, version: None })) = SeedAddress::parse(&ask.from)
+        && row.data.address.split_once('@').is_some_and(|(began, _)| began == name.as_str())
+    {
+        return Ok(());
+    }
     let asked = environment_data::beginning(tx, principal, &ask.from, None).await?;
     let Some(asked) = asked.filter(|asked| row.data.seed != Some(asked.row.seed.id)) else { return Ok(()) };
     let name = &row.environment.name;

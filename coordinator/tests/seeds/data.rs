@@ -95,6 +95,8 @@ async fn a_seed_that_is_not_there_is_told_with_the_nearest() {
     session.make(&order).await;
     let refused = bring_up(&server, &asha, ask("other", "staging@2")).await.unwrap_err();
     assert_eq!(reason(&refused), "E_ENV_EXISTS", "data is kept, not exchanged");
+    let same = bring_up(&server, &asha, ask("other", "staging")).await.unwrap();
+    assert_eq!((same.seed.as_str(), same.generation), ("staging@1", 1), "a newer version changes nothing");
 }
 
 #[tokio::test]

@@ -179,3 +179,51 @@ impl From<&v1::EnvironmentReport> for DataObserved {
         Self { line: report.data.clone(), own_bytes: report.own_bytes, shared_bytes: report.shared_bytes, kept }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> v1::SeedReport {
+        v1::SeedReport {
+            id: "0190b5a0-0000-7000-8000-000000000001".to_owned(),
+            state: v1::SeedState::Making.into(),
+            ..v1::SeedReport::default()
+        }
+    }
+
+    #[test]
+    fn a_report_without_a_state_or_with_a_digest_that_is_none_is_refused() {
+        let told = Reported::try_from(report()).unwrap();
+        assert_eq!((told.digest, told.took, told.freeze), (None, None, None));
+        assert!(Reported::try_from(v1::SeedReport { state: 0, ..report() }).is_err());
+        assert!(Reported::try_from(v1::SeedReport { digest: "abc".to_owned(), ..report() }).is_err());
+        assert!(Reported::try_from(v1::SeedReport { id: "x".to_owned(), ..report() }).is_err());
+    }
+
+    #[test]
+    fn kept_epochs_are_each_told_once_and_ascending() {
+        let report = v1::EnvironmentReport { kept_epochs: vec![3, 1, 3], ..v1::EnvironmentReport::default() };
+        assert_eq!(DataObserved::from(&report).kept, [1, 3]);
+    }
+
+    #[test]
+    fn states_and_formats_come_back_as_they_went() {
+        let states = [SeedState::Making, SeedState::Ready, SeedState::Failed, SeedState::Removing, SeedState::Removed];
+        for state in states {
+            assert_eq!(v1::SeedState::from(state).try_into(), Ok(state));
+        }
+        let formats = [
+            SeedFormat::Sql,
+            SeedFormat::PgCustom,
+            SeedFormat::Folder,
+            SeedFormat::Rdb,
+            SeedFormat::Bulk,
+            SeedFormat::Script,
+            SeedFormat::Mask,
+        ];
+        for format in formats {
+            assert_eq!(v1::SeedFormat::from(format).try_into(), Ok(format));
+        }
+    }
+}
