@@ -18,6 +18,7 @@ pub mod join_tokens;
 pub mod ledger;
 pub mod logs;
 pub mod overrides;
+mod placing;
 pub mod releases;
 pub mod reports;
 pub mod resolve;
@@ -26,6 +27,7 @@ pub mod rollout_view;
 pub mod rollouts;
 pub mod runs;
 pub mod seed_import;
+pub mod seed_reports;
 pub mod seeds;
 pub mod text;
 

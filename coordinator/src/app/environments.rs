@@ -3,19 +3,18 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use domain::authorize::{Action, Permit, Principal, Resource, Role, authorize};
+use domain::authorize::{Action, Permit, Principal, Resource, authorize};
 use domain::environment::{Environment, EnvironmentState, Observed, Source, Wanted};
 use domain::host::Liveness;
 use domain::ids::{EnvironmentId, Generation, HostId};
-use domain::label::Selector;
 use domain::name::Name;
-use domain::placement::{Among, Candidate, Nowhere, Request, place};
 use domain::seed::SeedAddress;
 use domain::stack::SeedRef;
 
 use super::environment_data::{self, Beginning};
 use super::idempotency::{self, Key};
 use super::ledger::{self, Event};
+use super::placing::{Wish, choose};
 use super::{App, Ctx, apps, resolve, text};
 use crate::error::{Code, Error, Result};
 use crate::store::environment::{EnvironmentRow, Life};
@@ -279,92 +278,6 @@ async fn other_data(tx: &mut dyn Tx, principal: &Principal, ask: &Up, row: &Envi
         asked.address
     );
     Err(Error::new(Code::ENV_EXISTS, text))
-}
-
-/// What a host is chosen for.
-#[derive(Clone, Debug)]
-pub(super) struct Wish<'a> {
-    /// The host that was asked for.
-    pub(super) named: Option<HostRow>,
-    /// That host gave a grant for a folder.
-    pub(super) granted: bool,
-    /// Bytes of memory that must be available.
-    pub(super) memory: u64,
-    /// It must lie there.
-    pub(super) seed: Option<&'a Beginning>,
-}
-
-/// The host that gave the grant, the one asked for, the caller's own box, or one for everybody (`role=dev`); where its
-/// seed lies.
-pub(super) async fn choose<V: View + ?Sized>(
-    ctx: &Ctx,
-    view: &mut V,
-    principal: &Principal,
-    wish: &Wish<'_>,
-) -> Result<HostRow> {
-    if let Some(row) = &wish.named
-        && !wish.granted
-        && row.host.labels.get("owner").is_some_and(|owner| owner != principal.name.as_str())
-        && principal.grant.role < Role::Admin
-    {
-        let text = format!("{} is somebody else's box; leave --host out, or ask its owner", row.host.name);
-        return Err(Error::new(Code::PERMISSION_DENIED, text));
-    }
-    let hosts = view.host_list(&principal.project).await?;
-    let mut candidates = Vec::new();
-    for row in &hosts {
-        if wish.seed.is_some_and(|seed| seed.row.seed.host != row.host.id) {
-            continue;
-        }
-        let load = view.environment_list_of_host(row.host.id).await?.len();
-        let load = u32::try_from(load).unwrap_or(u32::MAX);
-        candidates.push(Candidate { host: &row.host, liveness: ctx.liveness(row), load });
-    }
-    let request = |among| Request { among, memory_bytes: wish.memory, disk_bytes: 0 };
-    let selector = |text: &str| Selector::parse(text).map(Among::Labels);
-    let chosen = match &wish.named {
-        Some(row) => place(&request(Among::Host(row.host.id)), &candidates),
-        None => {
-            let own = selector(&format!("owner={}", principal.name)).ok();
-            let shared = selector("role=dev").ok();
-            let mut last = Err(Nowhere(Vec::new()));
-            for among in own.into_iter().chain(shared) {
-                last = place(&request(among), &candidates);
-                if last.is_ok() {
-                    break;
-                }
-            }
-            last
-        }
-    };
-    let id = chosen.map_err(|nowhere| match wish.seed {
-        Some(seed) => elsewhere(seed, wish, &hosts, &nowhere),
-        None => {
-            let text = format!(
-                "no host can take it: {nowhere}. An environment goes to a host labelled owner={} or role=dev, or to \
-                 --host",
-                principal.name
-            );
-            Error::new(Code::ENV_NO_HOST, text)
-        }
-    })?;
-    hosts.into_iter().find(|row| row.host.id == id).ok_or_else(|| Error::internal("placement chose no host"))
-}
-
-/// Why it cannot go where its seed lies, and the way out.
-fn elsewhere(seed: &Beginning, wish: &Wish<'_>, hosts: &[HostRow], nowhere: &Nowhere) -> Error {
-    let lies = hosts.iter().find(|row| row.host.id == seed.row.seed.host);
-    let lies = lies.map_or("a host that was removed", |row| row.host.name.as_str());
-    let why = match &wish.named {
-        Some(row) if row.host.id != seed.row.seed.host => format!("and not on {}", row.host.name),
-        _ => format!("which cannot take it: {nowhere}"),
-    };
-    let way = if seed.row.seed.snapshot {
-        format!("--host {lies} places it there, if you may")
-    } else {
-        format!("--host {lies} places it there, if you may; `muster seed import --host` makes one elsewhere")
-    };
-    Error::new(Code::SEED_ELSEWHERE, format!("{} lies on {lies}, {why}. {way}", seed.address))
 }
 
 /// Takes an environment down, with its data.

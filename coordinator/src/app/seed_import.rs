@@ -9,8 +9,10 @@ use domain::name::Name;
 use domain::seed::{Seed, SeedFormat, SeedInput, free_version, is_version, nearest};
 
 use super::idempotency::{self, Key};
+use super::placing::{Wish, choose};
+use super::seed_reports::forget;
 use super::seeds::{self, SECRET, Sealed, SeedView};
-use super::{App, apps, environments, ledger, resolve, text};
+use super::{App, apps, ledger, resolve, text};
 use crate::artifacts::{Stored, Upload};
 use crate::error::{Code, Error, Result};
 use crate::store::artifact::ArtifactRow;
@@ -95,8 +97,8 @@ pub async fn head(app: &App, principal: &Principal, ask: Ask) -> Result<Head> {
                     free(view, principal, name, version).await?;
                 }
                 let named = if given.is_empty() { None } else { Some(resolve::host(view, principal, given).await?) };
-                let wish = environments::Wish { named, granted: false, memory, seed: None };
-                environments::choose(app, view, principal, &wish).await
+                let wish = Wish { named, granted: false, memory, seed: None };
+                choose(app, view, principal, &wish).await
             })
         })
         .await?;
@@ -262,7 +264,7 @@ pub async fn import(
     if !needed {
         // Refused, or a repeated call: what came just now is needed only if somebody else has the same.
         let digests: Vec<_> = inputs.into_iter().map(|input| input.artifact).collect();
-        seeds::forget(app, &digests).await?;
+        forget(app, &digests).await?;
     }
     let (view, _) = kept?;
     app.wake.host(view.row.seed.host);

@@ -5,14 +5,11 @@ use std::fmt;
 
 use domain::authorize::{Action, Principal, Resource, authorize};
 use domain::ids::{HostId, SeedId};
-use domain::release::Digest;
 use domain::seed::{Seed, SeedAddress, SeedState};
-use proto::convert::seed::Reported;
 use serde::{Deserialize, Serialize};
 
 use super::ledger::{self, Event};
 use super::{App, Ctx, resolve, text};
-use crate::auth::Agent;
 use crate::error::{Code, Error, Result};
 use crate::store::secret::SecretRow;
 use crate::store::seed::SeedRow;
@@ -20,9 +17,6 @@ use crate::store::{Tx, View};
 
 /// The kind under which the stack of a seed is sealed, and the noun that needs its inputs.
 pub const SECRET: &str = "seed";
-
-/// The largest number of volumes that a host tells of.
-const MAX_PARTS: usize = 256;
 
 /// A seed with names.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -277,110 +271,6 @@ pub async fn of_host<V: View + ?Sized>(app: &App, view: &mut V, host: HostId) ->
         all.push(Ordered { row, owner, stack });
     }
     Ok(all)
-}
-
-/// Takes in what a host tells about a seed.
-///
-/// # Errors
-/// What the store says.
-pub async fn report(app: &App, agent: &Agent, told: Reported) -> Result<()> {
-    let inputs = app
-        .store
-        .write(|tx| {
-            Box::pin(async move {
-                let row = tx.seed_get(told.id).await?.filter(|row| row.seed.host == agent.id);
-                let Some(mut row) = row else { return Ok(Vec::new()) };
-                let before = row.clone();
-                let Some(kind) = take_in(app, &mut row, told) else {
-                    if row != before {
-                        tx.seed_put(&row).await?;
-                    }
-                    return Ok(Vec::new());
-                };
-                row.version = tx.seed_put(&row).await?;
-                let id = row.seed.id.to_string();
-                tx.artifact_ref_delete(SECRET, &id).await?;
-                // The stack of a snapshot is needed by what begins with it.
-                if !row.seed.snapshot || row.seed.state.ended() {
-                    tx.secret_delete(SECRET, &id).await?;
-                }
-                let why = row.seed.reason.as_ref().map(|(_, why)| why.clone()).unwrap_or_default();
-                event(app, tx, ledger::host(&agent.name), kind, &row, &why).await?;
-                Ok::<_, Error>(before.seed.inputs.into_iter().map(|input| input.artifact).collect())
-            })
-        })
-        .await?;
-    forget(app, &inputs).await
-}
-
-/// Changes the seed to what its host tells. Answers the kind of the event, if something has ended.
-fn take_in(app: &App, row: &mut SeedRow, told: Reported) -> Option<&'static str> {
-    let bounded = |(code, why): (String, String)| (text::line(&code, 80), text::line(&why, 1000));
-    let seed = &mut row.seed;
-    match (seed.state, told.state) {
-        (SeedState::Making, SeedState::Making) | (SeedState::Removing, SeedState::Removing) => {
-            seed.detail = text::line(&told.detail, 200);
-            None
-        }
-        (SeedState::Making, SeedState::Ready) => {
-            let Some(digest) = told.digest else {
-                seed.reason = Some((Code::SESSION_PROTOCOL.code.to_owned(), "its host told no digest".to_owned()));
-                end(app, row, SeedState::Failed);
-                return Some("seed.failed");
-            };
-            seed.state = SeedState::Ready;
-            seed.reason = None;
-            seed.detail = text::line(&told.detail, 200);
-            seed.digest = Some(digest);
-            seed.bytes = told.bytes.min(i64::MAX.unsigned_abs());
-            seed.parts = told.parts.into_iter().take(MAX_PARTS).collect();
-            (seed.took, seed.freeze) = (told.took, told.freeze);
-            (seed.canaries, seed.masked) = (told.canaries, told.masked);
-            Some("seed.ready")
-        }
-        (SeedState::Making, SeedState::Failed) => {
-            seed.reason = told.reason.map(bounded);
-            end(app, row, SeedState::Failed);
-            Some("seed.failed")
-        }
-        (SeedState::Removing, SeedState::Removed) => {
-            end(app, row, SeedState::Removed);
-            Some("seed.removed")
-        }
-        (SeedState::Removing, SeedState::Failed) => {
-            seed.state = SeedState::Ready;
-            seed.detail.clear();
-            seed.reason = told.reason.map(bounded);
-            Some("seed.not_removed")
-        }
-        _ => None,
-    }
-}
-
-/// Removes inputs that nobody needs any more: they can hold what the seed must not.
-///
-/// # Errors
-/// What the store says.
-pub(super) async fn forget(app: &App, inputs: &[Digest]) -> Result<()> {
-    if inputs.is_empty() {
-        return Ok(());
-    }
-    let _turn = app.artifacts.turn().await;
-    for digest in inputs {
-        let gone = app
-            .store
-            .write(|tx| {
-                Box::pin(async move {
-                    let gone = tx.artifact_delete(digest).await? || tx.artifact_get(digest).await?.is_none();
-                    Ok::<_, Error>(gone)
-                })
-            })
-            .await?;
-        if gone {
-            app.artifacts.remove(digest).await?;
-        }
-    }
-    Ok(())
 }
 
 /// The seeds of a host that is forgotten are gone with it.

@@ -21,7 +21,7 @@ use tonic::Status;
 use super::log_orders::LogOrders;
 use super::orders::{self, Sent};
 use super::{Entry, Sessions};
-use crate::app::{App, reports, runs, seeds};
+use crate::app::{App, reports, runs, seed_reports};
 use crate::auth::Agent;
 use crate::error::{Code, Error, Result};
 use crate::grpc::error::status;
@@ -356,7 +356,7 @@ impl Session {
         let result = report.result.clone();
         let (id, told) = (report.id.clone(), Told::try_from(report)?);
         let ended = !told.state.pending();
-        seeds::report(&self.shared.app, &self.agent, told).await?;
+        seed_reports::report(&self.shared.app, &self.agent, told).await?;
         if ended {
             self.sent.seed_ended(&id);
         }

@@ -132,7 +132,7 @@ impl TryFrom<v1::EnvironmentReport> for Observed {
             reason: report.reason.map(|reason| (reason.code, reason.text)),
             services: report.services.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             notices: report.notices,
-            activity: (report.last_used_at > 0).then(|| Activity {
+            activity: (report.last_used_at > 0).then_some(Activity {
                 last_used: Timestamp(report.last_used_at),
                 why: report.why,
                 memory_bytes: report.memory_bytes,
