@@ -62,8 +62,10 @@ impl Import<'_> {
         inputs::fetch(self.setup, self.order, self.head, &self.folder).await?;
         self.lay().await?;
         let view = self.up().await?;
+        // With the passwords that this very environment has.
+        let own = stack::of(self.setup.environments.stack(&self.environment)?);
         let mut finished = BTreeMap::new();
-        for (name, store) in &self.stores {
+        for (name, store) in &own {
             finished.insert(name.clone(), self.fill(&view, name, store).await?);
         }
         self.tell("stopping the stores cleanly");
