@@ -88,8 +88,9 @@ fn an_environment_comes_up_is_adopted_and_goes_without_a_trace() {
     cluster.muster(&["env", "down"]).by("asha").within(&folder).ok();
     assert_eq!(host.objects(), Vec::<String>::new());
     assert!(std::net::TcpStream::connect(&web).is_err(), "its port is closed");
-    let pool =
-        std::fs::read_dir(host.folder().join("state/pool")).map(|entries| entries.flatten().count()).unwrap_or(0);
+    let pool = std::fs::read_dir(host.folder().join("state/pool/environments"))
+        .map(|entries| entries.flatten().count())
+        .unwrap_or(0);
     assert_eq!(pool, 0, "its data is gone");
 }
 

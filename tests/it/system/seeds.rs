@@ -134,7 +134,10 @@ fn a_masked_seed_is_cloned_reset_and_nothing_of_the_customers_is_left_in_it() {
     let (one, two) = (shop.url("one"), shop.url("two"));
     assert_ne!(one, two);
     for url in [&one, &two] {
-        assert_eq!(query(url, "SELECT count(*), count(*) FILTER (WHERE email = 'user' || id || '@test') FROM people"), Ok(format!("{PEOPLE}|{PEOPLE}")));
+        assert_eq!(
+            query(url, "SELECT count(*), count(*) FILTER (WHERE email = 'user' || id || '@test') FROM people"),
+            Ok(format!("{PEOPLE}|{PEOPLE}"))
+        );
     }
     query(&one, "DELETE FROM people WHERE id > 10").expect("deleted");
     assert_eq!(query(&two, "SELECT count(*) FROM people"), Ok(PEOPLE.to_string()));
@@ -178,7 +181,13 @@ fn a_snapshot_under_writes_is_one_instant_of_all_stores_and_a_colleague_begins_w
         "n=0; while [ ! -e stop ]; do n=$((n+1)); psql -XAtqc \"INSERT INTO writes VALUES ($n)\" '{url}' && redis-cli -h {} -p {} set writes $n >/dev/null; done",
         redis.host, redis.port
     );
-    let mut writer = Command::new("sh").arg("-c").arg(script).current_dir(&shop.folder).env("REDISCLI_AUTH", &redis.password).spawn().expect("a writer");
+    let mut writer = Command::new("sh")
+        .arg("-c")
+        .arg(script)
+        .current_dir(&shop.folder)
+        .env("REDISCLI_AUTH", &redis.password)
+        .spawn()
+        .expect("a writer");
     tests::harness::condition::eventually(tests::harness::condition::SOON, "it writes", || {
         let count = query(&url, "SELECT count(*) FROM writes")?;
         if count.parse::<u32>().unwrap_or(0) > 5 { Ok(()) } else { Err(count) }
@@ -202,7 +211,8 @@ fn a_snapshot_under_writes_is_one_instant_of_all_stores_and_a_colleague_begins_w
     let (url, redis) = (variable(&shown, "postgres", "POSTGRES_URL"), Redis::of(&shown));
     let postgres: u32 = query(&url, "SELECT max(number) FROM writes").expect("read").parse().expect("a number");
     let done = Command::new("redis-cli")
-        .args(["-u", &redis, "--no-auth-warning", "get", "writes"])
+        .args(["-h", &redis.host, "-p", &redis.port, "get", "writes"])
+        .env("REDISCLI_AUTH", &redis.password)
         .output()
         .expect("redis-cli");
     let redis: u32 = String::from_utf8_lossy(&done.stdout).trim().parse().expect("a number");
