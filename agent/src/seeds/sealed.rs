@@ -231,7 +231,7 @@ mod tests {
             std::fs::create_dir_all(volume(&pool.seed(name), "a")).expect("made");
         }
         sealed.write(&pool.seed(&sealed.digest)).expect("written");
-        assert_eq!(all(&pool), [sealed.digest.clone()]);
+        assert_eq!(all(&pool), std::slice::from_ref(&sealed.digest));
         assert!(!pool.seed("half").exists());
         assert_eq!(Sealed::read(&pool.seed(&sealed.digest)).expect("read"), Some(sealed.clone()));
         let path = pool.seed(&sealed.digest).join("seed.json");
