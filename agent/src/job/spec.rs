@@ -158,7 +158,9 @@ impl Spec {
     }
 
     pub(super) fn no_output(&self) -> Option<Duration> {
-        (self.no_output_ms > 0).then(|| Duration::from_millis(self.no_output_ms))
+        // Where the whole time is over as soon, that is what is told.
+        let sooner = self.timeout_ms == 0 || self.no_output_ms < self.timeout_ms;
+        (self.no_output_ms > 0 && sooner).then(|| Duration::from_millis(self.no_output_ms))
     }
 
     pub(super) fn read(directory: &Path) -> Result<Self, Error> {
