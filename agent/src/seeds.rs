@@ -154,7 +154,8 @@ impl Seeds {
             tracing::warn!(seed = %id, "an order without a seed id");
             return;
         }
-        if self.active().contains_key(&id) || self.has_result(&id).await {
+        let under_way = self.active().get(&id).is_some_and(|task| !task.is_finished());
+        if under_way || self.has_result(&id).await {
             return;
         }
         let (setup, places) = (self.setup.clone(), Arc::clone(&self.places));
