@@ -157,11 +157,14 @@ fn a_masked_seed_is_cloned_reset_and_nothing_of_the_customers_is_left_in_it() {
     shop.muster(&["env", "undo", "one"]).ok();
     assert_eq!(query(&one, "SELECT count(*) FROM people"), Ok("10".to_owned()));
 
-    // What was made from it keeps a seed.
+    // What was made from it keeps a seed; then it goes, and its bytes with it.
     shop.muster(&["seed", "rm", "staging"]).run().with_code(4).says("E_SEED_IN_USE");
     for name in ["one", "two"] {
         shop.muster(&["env", "down", name]).ok();
     }
+    shop.muster(&["seed", "rm", "staging"]).ok();
+    assert_eq!(std::fs::read_dir(&pool).map(|entries| entries.count()).unwrap_or(0), 0);
+    shop.muster(&["env", "up"]).run().with_code(3).says("E_SEED_UNKNOWN");
 }
 
 #[test]
