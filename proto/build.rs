@@ -30,6 +30,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .bytes(".muster.v1.FetchChunk.data")
         .bytes(".muster.v1.LogChunk.data")
         .bytes(".muster.v1.ImportSeedRequest.data")
+        .bytes(".muster.v1.TunnelFrame.data")
+        .bytes(".muster.v1.TunnelFrame.errors")
         .compile_fds_with_config(set, config)?;
     Ok(())
 }

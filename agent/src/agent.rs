@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use domain::host::Facts;
 use proto::v1;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
 use tonic::transport::Channel;
 
@@ -37,7 +37,7 @@ use crate::session::fence::Gate;
 use crate::session::outbox::Outbox;
 use crate::state::State;
 use crate::steps::Steps;
-use crate::{clock, facts, files, reconcile, runs, session, socket};
+use crate::{clock, facts, files, reconcile, runs, session, socket, tunnel};
 
 /// Why the agent cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +100,11 @@ pub struct Agent {
     identity: RwLock<Identity>,
     logs: Arc<Logs>,
     log_orders: Mutex<BTreeMap<String, AbortHandle>>,
+    tunnels: Arc<Semaphore>,
 }
+
+/// Commands and connections from elsewhere at once.
+const MOST_TUNNELS: usize = 256;
 
 impl Agent {
     /// This host's identity; it changes when the certificate is renewed.
@@ -169,6 +173,19 @@ impl Agent {
     /// An order about a seed.
     pub async fn seed(&self, order: v1::SeedOrder) {
         self.seeds.order(order).await;
+    }
+
+    /// An order for a tunnel; one too many is not dialled, and the client is told so.
+    pub fn tunnel(&self, channel: Channel, order: v1::TunnelOrder) {
+        let Ok(place) = Arc::clone(&self.tunnels).try_acquire_owned() else {
+            tracing::warn!("more than {MOST_TUNNELS} tunnels at once");
+            return;
+        };
+        let (host, environments) = (Arc::clone(&self.host), Arc::clone(&self.environments));
+        tokio::spawn(async move {
+            tunnel::serve(host, environments, channel, order).await;
+            drop(place);
+        });
     }
 
     /// An order for logs.
@@ -289,6 +306,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), E
         runs,
         seeds,
         log_orders: Mutex::default(),
+        tunnels: Arc::new(Semaphore::new(MOST_TUNNELS)),
         host: Arc::clone(&host),
         config,
     });

@@ -150,6 +150,42 @@ pub struct Executed {
     pub output: String,
 }
 
+/// A command for a running container.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ExecSpec {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// With a terminal: one stream of output, and its size can be changed.
+    pub terminal: bool,
+    /// Variables beside the container's own.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// A command that runs, with its streams.
+pub struct Attached {
+    /// The engine's id of it.
+    pub exec: String,
+    /// Its standard input; shutting it down is its end.
+    pub input: std::pin::Pin<Box<dyn tokio::io::AsyncWrite + Send>>,
+    /// What it writes; true: to its standard error.
+    pub output: BoxStream<'static, Result<(bool, Bytes)>>,
+}
+
+impl fmt::Debug for Attached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attached").field("exec", &self.exec).finish_non_exhaustive()
+    }
+}
+
+/// How a command stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ExecState {
+    /// Its status; none: it runs.
+    pub status: Option<i32>,
+    /// Its process.
+    pub pid: Option<u32>,
+}
+
 /// How an image is built.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BuildSpec {
@@ -226,6 +262,12 @@ pub trait Engine: Send + Sync + fmt::Debug {
     async fn logs(&self, id: &str, query: LogQuery) -> Result<BoxStream<'static, Result<Bytes>>>;
     /// Runs a command in a running container.
     async fn exec(&self, id: &str, argv: &[String], timeout: Duration) -> Result<Executed>;
+    /// Starts a command in a running container.
+    async fn attach(&self, id: &str, spec: &ExecSpec) -> Result<Attached>;
+    /// Changes the size of a command's terminal.
+    async fn resize(&self, exec: &str, columns: u16, rows: u16) -> Result<()>;
+    /// How a command stands.
+    async fn executed(&self, exec: &str) -> Result<ExecState>;
     /// Ids of containers of a host id, as they end. The stream ends when the engine goes away.
     async fn ended(&self, host: &str) -> Result<BoxStream<'static, String>>;
 }

@@ -1,6 +1,7 @@
 //! Running copies of stacks on this host: made as ordered, kept so, and removed without a rest.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use domain::environment::{EnvironmentState, Observed};
@@ -25,6 +26,7 @@ pub mod failure;
 pub mod folder;
 mod given;
 mod ground;
+mod guest;
 mod health;
 mod ignore;
 mod launch;
@@ -44,7 +46,8 @@ mod transactions;
 mod variables;
 
 use failure::Failure;
-pub use sleep::thaw;
+pub use guest::Guest;
+pub use sleep::{containers, thaw};
 
 /// What is wanted of an environment.
 #[derive(Clone, PartialEq)]
@@ -88,6 +91,7 @@ impl View {
 struct Running {
     wanted: watch::Sender<Wanted>,
     poke: watch::Sender<u64>,
+    guests: Arc<AtomicU64>,
     view: watch::Receiver<View>,
 }
 
@@ -185,9 +189,11 @@ impl Environments {
         let (view, seen) = watch::channel(View::new(observed));
         let (sender, receiver) = watch::channel(wanted);
         let (poke, poked) = watch::channel(0);
+        let guests = Arc::new(AtomicU64::new(0));
         let actor = actor::Actor::new(Arc::clone(&self.host), receiver, (self.wake.subscribe(), poked), view, first);
+        let actor = actor::Actor { guests: Arc::clone(&guests), ..actor };
         tokio::spawn(actor.run());
-        running.insert(id, Running { wanted: sender, poke, view: seen });
+        running.insert(id, Running { wanted: sender, poke, guests, view: seen });
     }
 
     /// Takes an order of the coordinator. A lower generation is refused, an equal one is answered with the report.
@@ -362,6 +368,19 @@ impl Environments {
         if let Some(running) = self.running().get(id) {
             running.poke.send_modify(|count| *count += 1);
         }
+    }
+
+    /// Keeps an environment awake for as long as the answer lives; none: it is not here.
+    #[must_use]
+    pub fn guest(&self, id: &str) -> Option<Guest> {
+        self.running().get(id).map(|running| Guest::new(&running.guests, running.view.clone()))
+    }
+
+    /// The stable published port of a service's container port.
+    #[must_use]
+    pub fn published(&self, id: &str, service: &str, port: u16) -> Option<u16> {
+        let manifest = data::Manifest::read(&self.host.pool, id).ok().flatten()?;
+        manifest.ports.get(&format!("{service}:{port}")).copied()
     }
 
     /// Wakes what is asked for, for as long as it is polled.

@@ -32,3 +32,4 @@ pub mod spool;
 pub mod state;
 pub mod steps;
 pub mod subnets;
+pub mod tunnel;

@@ -52,6 +52,7 @@ struct Raw {
     registries: Option<Vec<String>>,
     repositories: Option<Vec<String>>,
     mounts: Option<Vec<PathBuf>>,
+    exec: Option<bool>,
 }
 
 /// What a coordinator may ask.
@@ -61,6 +62,7 @@ pub struct Policy {
     registries: Vec<String>,
     repositories: Vec<String>,
     mounts: Vec<PathBuf>,
+    exec: bool,
 }
 
 impl Policy {
@@ -73,6 +75,7 @@ impl Policy {
             registries: vec!["docker.io".to_owned()],
             repositories: vec!["https://".to_owned(), "ssh://".to_owned()],
             mounts: vec![PathBuf::from("/home"), PathBuf::from("/srv")],
+            exec: true,
         }
     }
 
@@ -99,6 +102,7 @@ impl Policy {
             registries: raw.registries.unwrap_or(safe.registries),
             repositories: raw.repositories.unwrap_or(safe.repositories),
             mounts: raw.mounts.unwrap_or(safe.mounts),
+            exec: raw.exec.unwrap_or(safe.exec),
         })
     }
 
@@ -129,6 +133,14 @@ impl Policy {
         } else {
             Err(self.denied(format!("fetching from {url}"), "repositories"))
         }
+    }
+
+    /// Whether commands may be run in containers of environments.
+    ///
+    /// # Errors
+    /// The file says `exec = false`.
+    pub fn exec(&self) -> Result<(), Denied> {
+        if self.exec { Ok(()) } else { Err(self.denied("running commands in containers".to_owned(), "exec")) }
     }
 
     /// Whether a folder (already resolved, absolute) may be mounted into containers.
@@ -177,7 +189,10 @@ mod tests {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("set");
         let policy = Policy::read(&path).expect("trusted");
         assert!(policy.mount(Path::new("/data/x")).is_ok());
+        assert!(policy.exec().is_ok());
         assert!(policy.mount(Path::new("/home/x")).is_err());
+        std::fs::write(&path, "exec = false\n").expect("written");
+        assert!(Policy::read(&path).expect("trusted").exec().is_err());
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).expect("set");
         assert!(matches!(Policy::read(&path), Err(Error::Owner { .. })));
     }

@@ -179,6 +179,7 @@ async fn take(
         Some(Down::Run(order)) => agent.run(order).await,
         Some(Down::Seed(order)) => agent.seed(order).await,
         Some(Down::Logs(order)) => agent.logs(order),
+        Some(Down::Tunnel(order)) => agent.tunnel(channel.clone(), order),
         // A newer coordinator may say what this agent does not know.
         None => {}
     }

@@ -150,6 +150,8 @@ codes! {
     ENV_OF_RUN = "E_ENV_OF_RUN", Precondition;
     /// The environment has no such service, or not of the needed kind.
     ENV_SERVICE = "E_ENV_SERVICE", NotFound;
+    /// Too many tunnels wait, or nobody waits for this one.
+    TUNNELS = "E_TUNNELS", Unavailable;
     /// No host can take the environment.
     ENV_NO_HOST = "E_ENV_NO_HOST", Precondition;
     /// The environment is not up.

@@ -11,6 +11,7 @@ pub mod rollouts;
 pub mod runs;
 pub mod seeds;
 pub mod tokens;
+mod tunnels;
 pub mod watch;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use crate::error::{Code, Error};
 use crate::sessions::Sessions;
 use crate::sessions::log_orders::LogOrders;
 use crate::sessions::session::Shared;
+use crate::sessions::tunnels::Tunnels;
 use error::status;
 
 /// What every service works with.
@@ -38,6 +40,8 @@ pub struct Api {
     pub sessions: Arc<Sessions>,
     /// Logs that clients wait for.
     pub log_orders: Arc<LogOrders>,
+    /// Clients that wait for a tunnel.
+    pub tunnels: Arc<Tunnels>,
 }
 
 impl Api {

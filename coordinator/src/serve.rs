@@ -168,7 +168,7 @@ pub async fn start_over(config: &Config, listeners: Listeners, store: Store) -> 
     let limits = server::Limits { connections: config.max_connections, ..server::Limits::default() };
     let incoming = server::accept(listeners.grpc, app.ca.der().to_vec(), Arc::clone(&certificate), limits);
     let incoming = incoming.map_err(|why| internal(&why))?;
-    let api = Api { app: app.clone(), sessions, log_orders: Arc::default() };
+    let api = Api { app: app.clone(), sessions, log_orders: Arc::default(), tunnels: Arc::default() };
     let mut servers = JoinSet::new();
     servers.spawn(serve_grpc(api.clone(), incoming));
     let http = crate::http::serve(api.clone(), listeners.http);

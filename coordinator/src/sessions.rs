@@ -5,6 +5,7 @@
 pub mod log_orders;
 pub mod orders;
 pub mod session;
+pub mod tunnels;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -15,6 +16,7 @@ use domain::ids::{HostId, RolloutId};
 use domain::name::TargetRef;
 use domain::time::Timestamp;
 use proto::convert::step::Ordered;
+use proto::v1::coordinator_message::Message;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -47,7 +49,7 @@ struct Open {
     wake: Arc<Notify>,
     steps: Arc<Notify>,
     end: CancellationToken,
-    logs: tokio::sync::mpsc::Sender<proto::v1::LogsOrder>,
+    asks: tokio::sync::mpsc::Sender<Message>,
 }
 
 impl fmt::Debug for Sessions {
@@ -91,7 +93,7 @@ impl Sessions {
     }
 
     /// Opens a session; an older one of the host ends.
-    pub fn open(self: &Arc<Self>, host: HostId, logs: tokio::sync::mpsc::Sender<proto::v1::LogsOrder>) -> Entry {
+    pub fn open(self: &Arc<Self>, host: HostId, asks: tokio::sync::mpsc::Sender<Message>) -> Entry {
         let (wake, steps, end) = (Arc::new(Notify::new()), Arc::new(Notify::new()), CancellationToken::new());
         let mut state = self.lock();
         state.next += 1;
@@ -103,7 +105,7 @@ impl Sessions {
             wake: Arc::clone(&wake),
             steps: Arc::clone(&steps),
             end: end.clone(),
-            logs,
+            asks,
         };
         if let Some(older) = state.open.insert(host, open) {
             older.end.cancel();
@@ -146,10 +148,10 @@ impl Sessions {
         state.orders.values().flat_map(of_host).collect()
     }
 
-    /// Asks a host for a log. False: it has no session, or takes no more.
+    /// Asks a host for a log or a tunnel. False: it has no session, or takes no more.
     #[must_use]
-    pub fn ask_for_log(&self, host: HostId, order: proto::v1::LogsOrder) -> bool {
-        self.lock().open.get(&host).is_some_and(|open| open.synced && open.logs.try_send(order).is_ok())
+    pub fn ask(&self, host: HostId, order: Message) -> bool {
+        self.lock().open.get(&host).is_some_and(|open| open.synced && open.asks.try_send(order).is_ok())
     }
 
     /// Why this coordinator may order nothing, until it is restored and started again.
@@ -265,7 +267,7 @@ mod tests {
         Arc::new(Sessions::new(Arc::new(SystemClock)))
     }
 
-    fn sender() -> tokio::sync::mpsc::Sender<proto::v1::LogsOrder> {
+    fn sender() -> tokio::sync::mpsc::Sender<Message> {
         tokio::sync::mpsc::channel(1).0
     }
 

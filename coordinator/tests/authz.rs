@@ -226,6 +226,15 @@ fn request(world: &World, path: &str) -> Vec<u8> {
         "Environments/List" => v1::ListEnvironmentsRequest { all: true }.encode_to_vec(),
         "Environments/Show" => v1::ShowEnvironmentRequest { environment }.encode_to_vec(),
         "Environments/Watch" => v1::WatchEnvironmentRequest { environment, follow: false }.encode_to_vec(),
+        "Agents/Tunnel" => v1::TunnelFrame::default().encode_to_vec(),
+        "Environments/Exec" => {
+            let start = v1::ExecStart { environment, ..Default::default() };
+            v1::ExecRequest { part: Some(v1::exec_request::Part::Start(start)) }.encode_to_vec()
+        }
+        "Environments/Forward" => {
+            let start = v1::ForwardStart { environment, ..Default::default() };
+            v1::ForwardRequest { part: Some(v1::forward_request::Part::Start(start)) }.encode_to_vec()
+        }
         "Environments/Keep" => v1::KeepEnvironmentRequest { environment, for_micros: 1_000_000 }.encode_to_vec(),
         "Environments/Restart" => v1::RestartEnvironmentRequest { environment, service: String::new() }.encode_to_vec(),
         "Environments/Rebuild" => v1::RebuildEnvironmentRequest { environment, service: "web".into() }.encode_to_vec(),

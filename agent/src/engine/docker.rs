@@ -9,8 +9,8 @@ use futures::stream::BoxStream;
 use tokio::sync::OnceCell;
 
 use super::{
-    About, BuildSpec, ByteStream, Container, ContainerSpec, Engine, Error, Executed, Image, Labels, Listed, LogQuery,
-    NetworkSpec, Result, VolumeSpec,
+    About, Attached, BuildSpec, ByteStream, Container, ContainerSpec, Engine, Error, ExecSpec, ExecState, Executed,
+    Image, Labels, Listed, LogQuery, NetworkSpec, Result, VolumeSpec,
 };
 
 mod containers;
@@ -177,6 +177,18 @@ impl Engine for Docker {
 
     async fn exec(&self, id: &str, argv: &[String], timeout: Duration) -> Result<Executed> {
         streams::exec(self.client().await?, id, argv, timeout).await
+    }
+
+    async fn attach(&self, id: &str, spec: &ExecSpec) -> Result<Attached> {
+        streams::attach(self.client().await?, id, spec).await
+    }
+
+    async fn resize(&self, exec: &str, columns: u16, rows: u16) -> Result<()> {
+        streams::resize(self.client().await?, exec, columns, rows).await
+    }
+
+    async fn executed(&self, exec: &str) -> Result<ExecState> {
+        streams::executed(self.client().await?, exec).await
     }
 
     async fn ended(&self, host: &str) -> Result<BoxStream<'static, String>> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use domain::environment::diff::{Seen, diff};
@@ -45,6 +46,8 @@ pub(super) struct Actor {
     pub first: bool,
     /// Somebody wants something of it.
     pub poke: watch::Receiver<u64>,
+    /// Commands that run in it.
+    pub guests: Arc<AtomicU64>,
     /// How it sleeps and was used.
     pub life: Life,
     /// As it is told.
@@ -63,7 +66,7 @@ impl Actor {
         first: bool,
     ) -> Self {
         let (life, activity) = (Life::default(), Activity::default());
-        Self { host, wanted, wake, view, first, poke, life, activity, restless: None }
+        Self { host, wanted, wake, view, first, poke, life, activity, restless: None, guests: Arc::default() }
     }
 
     /// Runs until nothing of the environment is left.

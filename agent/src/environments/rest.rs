@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 use domain::environment::EnvironmentState;
@@ -138,7 +139,8 @@ impl Actor {
         if freezes {
             sleep::hold(&self.host, plan, true).await?;
             // From here on every use asks for a wake; what came before the hold is seen here.
-            let usage = sleep::usage(&self.host, &plan.id, self.life.last_used()).await?;
+            let mut usage = sleep::usage(&self.host, &plan.id, self.life.last_used()).await?;
+            usage.guests = self.guests.load(SeqCst);
             if life::turn(idle, Tier::Awake, &usage, crate::clock::now()) == Turn::Stay {
                 return Ok(false);
             }
@@ -198,6 +200,11 @@ impl Pass<'_> {
     /// Looks at how the environment is used; the answer comes as an event.
     pub(super) fn look(&mut self) {
         let (host, plan, send) = (Arc::clone(&self.host), Arc::clone(&self.plan), self.send.clone());
+        // The end of a command is a use too.
+        let guests = self.actor.guests.load(SeqCst);
+        if guests > 0 {
+            self.actor.used_now();
+        }
         let last_used = self.actor.life.last_used();
         let stores: Vec<(String, IpAddr)> = self
             .parts
@@ -209,6 +216,7 @@ impl Pass<'_> {
             .collect();
         self.others.spawn(async move {
             if let Ok(mut usage) = sleep::usage(&host, &plan.id, last_used).await {
+                usage.guests = guests;
                 if life::worth_asking(plan.stack.settings.idle, &usage, crate::clock::now()) {
                     for (name, address) in stores {
                         if let Some(service) = plan.stack.services.get(&name) {

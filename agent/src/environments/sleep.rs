@@ -175,5 +175,5 @@ pub async fn usage(host: &Host, id: &str, last_used: Timestamp) -> Result<Usage,
         last_used: entry.last_used,
         peers: entry.peers.iter().map(ToString::to_string).collect(),
     });
-    Ok(Usage { last_used, ports: ports.collect(), transactions: Vec::new() })
+    Ok(Usage { last_used, ports: ports.collect(), transactions: Vec::new(), guests: 0 })
 }

@@ -108,6 +108,56 @@ async fn again(app: &App, principal: &Principal, given: &str, service: &str, bui
     Ok(view)
 }
 
+/// An environment whose service the caller may enter: its owner, or an admin.
+///
+/// # Errors
+/// There is none, it has no such service, or the caller may not.
+pub async fn enter(app: &App, principal: &Principal, given: &str, service: &str) -> Result<EnvironmentView> {
+    app.store
+        .read(|view| {
+            Box::pin(async move {
+                let row = resolve::environment(view, principal, given).await?;
+                authorize(principal, Action::Write, &resource(&row))?;
+                authorize(principal, Action::ReadSecret, &resource(&row))?;
+                if !row.environment.observed.services.iter().any(|one| one.name == service) {
+                    let names: Vec<&str> =
+                        row.environment.observed.services.iter().map(|one| one.name.as_str()).collect();
+                    let text = format!(
+                        "{} has no service {:?}; it has {}",
+                        row.environment.name,
+                        super::text::line(service, 100),
+                        names.join(", ")
+                    );
+                    return Err(Error::new(Code::ENV_SERVICE, text));
+                }
+                environments::plain_view(app, view, row).await
+            })
+        })
+        .await
+}
+
+/// Says in the ledger that somebody entered a service; `what` is the program or the port, never its arguments.
+///
+/// # Errors
+/// What the store says.
+pub async fn entered(
+    app: &App,
+    principal: &Principal,
+    view: &EnvironmentView,
+    kind: &'static str,
+    service: &str,
+    what: &str,
+) -> Result<()> {
+    app.store
+        .write(|tx| {
+            Box::pin(async move {
+                let text = format!("{service} {}", super::text::line(what, 100));
+                environments::event(app, tx, principal, &view.row, kind, &text).await
+            })
+        })
+        .await
+}
+
 /// The services that are meant; the stack file is read again, as it was given.
 fn services(row: &EnvironmentRow, service: &str, build: bool) -> Result<Vec<String>> {
     let environment = &row.environment;

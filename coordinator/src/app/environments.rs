@@ -368,7 +368,11 @@ pub async fn for_logs(app: &App, principal: &Principal, given: &str) -> Result<E
         .await
 }
 
-async fn plain_view<V: View + ?Sized>(ctx: &Ctx, view: &mut V, row: EnvironmentRow) -> Result<EnvironmentView> {
+pub(super) async fn plain_view<V: View + ?Sized>(
+    ctx: &Ctx,
+    view: &mut V,
+    row: EnvironmentRow,
+) -> Result<EnvironmentView> {
     let owner =
         view.principal_get(row.environment.owner).await?.map(|owner| owner.name.to_string()).unwrap_or_default();
     let host = view.host_get(row.environment.host).await?;

@@ -10,13 +10,14 @@ use proto::v1;
 
 use super::client::{Client, idempotency_key, resume};
 use super::environment_data::{self, Snapshot};
+use super::environment_connect::{self, Format};
 use super::environment_view::{Wanted, head, kept_line, print, print_addresses, print_failure, print_list, progress};
 use super::error::Error;
 use super::output::Output;
 use super::stack::{self, Chosen};
 use super::stack_check::Check;
 use super::terminal::Block;
-use super::time;
+use super::{time, tunnel};
 
 /// Verbs of `muster env`.
 #[derive(Subcommand, Debug)]
@@ -38,6 +39,41 @@ pub enum Command {
         /// Those first that were not used for longest
         #[arg(long)]
         idle: bool,
+    },
+    /// Run a command in a service's container: `muster env exec web -- python manage.py shell`
+    Exec {
+        /// The service
+        service: String,
+        #[command(flatten)]
+        of: Of,
+        /// Program and arguments
+        #[arg(last = true, required = true)]
+        argv: Vec<String>,
+    },
+    /// Open the right client of a service: psql, mysql, redis-cli, curl
+    Connect {
+        /// The service
+        service: String,
+        #[command(flatten)]
+        of: Of,
+        /// Further arguments of the client
+        #[arg(last = true)]
+        more: Vec<String>,
+    },
+    /// Print the connection variables with credentials
+    Export {
+        /// NAME, OWNER/NAME or id; default: as `env up` names it here
+        environment: Option<String>,
+        /// How they are written
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Open ports of this machine that lead to services, until it is interrupted
+    Forward {
+        /// Default: all published ones
+        services: Vec<String>,
+        #[command(flatten)]
+        of: Of,
     },
     /// Keep an environment although nobody uses it
     Keep {
@@ -147,6 +183,24 @@ pub async fn run(command: Command, client: &Client, output: &Output) -> Result<E
             let gone = wait(client, output, &going.id, Wanted::Gone).await?;
             output.show(&gone, || output.line(&format!("{}/{}: gone, with its data", gone.owner, gone.name)))?;
         }
+        Command::Exec { service, of, argv } => {
+            let environment = named(of.environment)?;
+            let command = tunnel::Command { environment, service, argv, variables: Vec::new() };
+            return tunnel::exec(client, command).await;
+        }
+        Command::Connect { service, of, more } => {
+            let shown = shown(client, of.environment).await?;
+            return environment_connect::connect(client, &shown, &service, &more).await;
+        }
+        Command::Export { environment, format } => {
+            let shown = shown(client, environment).await?;
+            let format = if output.is_json() { Format::Json } else { format };
+            output.bytes(environment_connect::exported(&shown, format).as_bytes());
+        }
+        Command::Forward { services, of } => {
+            let shown = shown(client, of.environment).await?;
+            return environment_connect::forward(client, &shown, &services, output).await;
+        }
         Command::Keep { environment, time } => {
             let environment = named(environment)?;
             let for_micros = proto::convert::micros(time);
@@ -186,6 +240,11 @@ pub async fn run(command: Command, client: &Client, output: &Output) -> Result<E
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn shown(client: &Client, given: Option<String>) -> Result<v1::Environment, Error> {
+    let environment = named(given)?;
+    Ok(client.environments().show(v1::ShowEnvironmentRequest { environment }).await?.into_inner())
 }
 
 pub(super) fn named(given: Option<String>) -> Result<String, Error> {

@@ -47,6 +47,7 @@ fn peer<T>(request: &Request<T>) -> Option<Peer> {
 impl Agents for Api {
     type SessionStream = Pin<Box<dyn Stream<Item = Result<v1::CoordinatorMessage, Status>> + Send>>;
     type LogsStream = Pin<Box<dyn Stream<Item = Result<v1::AgentLogAck, Status>> + Send>>;
+    type TunnelStream = Pin<Box<dyn Stream<Item = Result<v1::TunnelFrame, Status>> + Send>>;
     type FetchStream = Pin<Box<dyn Stream<Item = Result<v1::FetchChunk, Status>> + Send>>;
 
     async fn join(&self, request: Request<v1::JoinRequest>) -> Result<Response<v1::JoinResponse>, Status> {
@@ -92,6 +93,15 @@ impl Agents for Api {
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn tunnel(
+        &self,
+        request: Request<Streaming<v1::TunnelFrame>>,
+    ) -> Result<Response<Self::TunnelStream>, Status> {
+        let agent = agent(&request)?;
+        let frames = super::tunnels::dial(self, agent.id, request.into_inner()).await?;
+        Ok(Response::new(Box::pin(frames)))
     }
 
     async fn fetch(&self, request: Request<v1::FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {

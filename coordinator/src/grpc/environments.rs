@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 
 use domain::environment::{EnvironmentState, ServiceObserved, Wanted};
 use domain::stack::Ttl;
+use futures::StreamExt as _;
 use proto::v1;
+use proto::v1::coordinator_message::Message as Order;
 use proto::v1::environments_server::Environments;
+use proto::v1::tunnel_order::What;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::error::status;
 use super::watch::{self, Answers};
-use super::{Api, principal, seeds};
+use super::{Api, principal, seeds, tunnels};
 use crate::app::environments::{self, EnvironmentView, Up};
 use crate::app::idempotency::Key;
 use crate::app::{environment_data, environment_life};
@@ -79,10 +82,18 @@ fn settled(message: &v1::Environment) -> bool {
         )
 }
 
+/// The first message of a client's stream, which has to come soon.
+async fn first<T>(messages: &mut Streaming<T>) -> Result<Option<T>, Status> {
+    let silent = |_| status(Error::new(Code::FIELD, "nothing was asked for within 10 s"));
+    tokio::time::timeout(tunnels::START, messages.message()).await.map_err(silent)?
+}
+
 #[tonic::async_trait]
 impl Environments for Api {
     type WatchStream = Answers<v1::Environment>;
     type LogsStream = Answers<v1::LogChunk>;
+    type ExecStream = Answers<v1::TunnelFrame>;
+    type ForwardStream = Answers<v1::TunnelFrame>;
 
     async fn up(&self, request: Request<v1::UpEnvironmentRequest>) -> Result<Response<v1::Environment>, Status> {
         let principal = principal(&request)?;
@@ -191,6 +202,57 @@ impl Environments for Api {
         Ok(Response::new(message(&view)))
     }
 
+    async fn exec(&self, request: Request<Streaming<v1::ExecRequest>>) -> Result<Response<Self::ExecStream>, Status> {
+        use v1::exec_request::Part;
+        let principal = principal(&request)?;
+        let mut messages = request.into_inner();
+        let Some(Part::Start(start)) = first(&mut messages).await?.and_then(|first| first.part) else {
+            return Err(status(Error::new(Code::FIELD, "the first message says what to run")));
+        };
+        let command = start.command.unwrap_or_default();
+        let program = command.argv.first().cloned().unwrap_or_default();
+        let view = environment_life::enter(&self.app, &principal, &start.environment, &start.service).await;
+        let view = view.map_err(status)?;
+        environment_life::entered(&self.app, &principal, &view, "environment.exec", &start.service, &program)
+            .await
+            .map_err(status)?;
+        let rest = messages.filter_map(async |message| match message {
+            Ok(v1::ExecRequest { part: Some(Part::Frame(frame)) }) => Some(Ok(frame)),
+            Ok(_) => None,
+            Err(why) => Some(Err(why)),
+        });
+        let frames = tunnels::join(self, &view, start.service, What::Exec(command), Box::pin(rest)).await?;
+        Ok(Response::new(Box::pin(frames)))
+    }
+
+    async fn forward(
+        &self,
+        request: Request<Streaming<v1::ForwardRequest>>,
+    ) -> Result<Response<Self::ForwardStream>, Status> {
+        use v1::forward_request::Part;
+        let principal = principal(&request)?;
+        let mut messages = request.into_inner();
+        let Some(Part::Start(start)) = first(&mut messages).await?.and_then(|first| first.part) else {
+            return Err(status(Error::new(Code::FIELD, "the first message says where to connect to")));
+        };
+        let view = environment_life::enter(&self.app, &principal, &start.environment, &start.service).await;
+        let view = view.map_err(status)?;
+        // A program may connect a thousand times: the ledger has it once in a while.
+        if self.tunnels.tells(principal.id, view.row.environment.id, self.app.now()) {
+            let port = start.port.to_string();
+            environment_life::entered(&self.app, &principal, &view, "environment.forward", &start.service, &port)
+                .await
+                .map_err(status)?;
+        }
+        let rest = messages.filter_map(async |message| match message {
+            Ok(v1::ForwardRequest { part: Some(Part::Frame(frame)) }) => Some(Ok(frame)),
+            Ok(_) => None,
+            Err(why) => Some(Err(why)),
+        });
+        let frames = tunnels::join(self, &view, start.service, What::Port(start.port), Box::pin(rest)).await?;
+        Ok(Response::new(Box::pin(frames)))
+    }
+
     async fn logs(&self, request: Request<v1::EnvironmentLogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
         let principal = principal(&request)?;
         let ask = request.into_inner();
@@ -206,7 +268,7 @@ impl Environments for Api {
             stop: false,
         };
         let mut waiting = self.log_orders.open(&order.order);
-        if !self.sessions.ask_for_log(environment.host, order) {
+        if !self.sessions.ask(environment.host, Order::Logs(order)) {
             let text = format!("{} is not heard from now, so its logs cannot be read", view.host);
             return Err(status(Error::new(Code::HOST_UNREACHABLE, text)));
         }

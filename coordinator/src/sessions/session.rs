@@ -100,8 +100,8 @@ where
     if hello.encoded_len() > MAX_HELLO {
         return Err(protocol("the Hello is larger than 1 MiB"));
     }
-    let (logs, mut log_orders) = mpsc::channel(64);
-    let entry = shared.sessions.open(agent.id, logs);
+    let (asks, mut asked) = mpsc::channel(64);
+    let entry = shared.sessions.open(agent.id, asks);
     let mut session = Session {
         backlog: hello.backlog,
         facts: (hello.facts.clone().unwrap_or_default().into(), shared.app.now()),
@@ -122,7 +122,7 @@ where
         return Err(error);
     }
     tracing::info!(host = %session.agent.name, backlog = session.backlog, "session open");
-    let result = session.live(&mut incoming, &mut log_orders).await;
+    let result = session.live(&mut incoming, &mut asked).await;
     if let Some(heard_at) = session.entry.heard_at() {
         reports::session_ended(&session.shared.app, session.agent.id, heard_at).await?;
     }
@@ -168,7 +168,7 @@ impl Session {
         Ok(())
     }
 
-    async fn live<S>(&mut self, incoming: &mut S, logs: &mut mpsc::Receiver<v1::LogsOrder>) -> Result<()>
+    async fn live<S>(&mut self, incoming: &mut S, asked: &mut mpsc::Receiver<Message>) -> Result<()>
     where
         S: Stream<Item = std::result::Result<v1::AgentMessage, Status>> + Send + Unpin,
     {
@@ -190,10 +190,10 @@ impl Session {
                     }
                     Some(Err(_)) | None => return Ok(()),
                 },
-                order = logs.recv() => {
+                order = asked.recv() => {
                     if let Some(order) = order {
                         let seq = *self.shared.app.store.seq().borrow();
-                        self.send(Message::Logs(order), seq)?;
+                        self.send(order, seq)?;
                     }
                 }
                 () = wake.notified() => self.deliver().await?,

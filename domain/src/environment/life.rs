@@ -54,6 +54,8 @@ pub struct Usage {
     pub ports: Vec<PortUse>,
     /// Open transactions.
     pub transactions: Vec<Transaction>,
+    /// Commands that somebody runs in it.
+    pub guests: u64,
 }
 
 impl Usage {
@@ -79,7 +81,7 @@ pub enum Turn {
 /// connection without traffic does not.
 #[must_use]
 pub fn turn(idle: Idle, tier: Tier, usage: &Usage, now: Timestamp) -> Turn {
-    if usage.ports.iter().any(|port| port.waiting > 0) || !usage.transactions.is_empty() {
+    if usage.guests > 0 || usage.ports.iter().any(|port| port.waiting > 0) || !usage.transactions.is_empty() {
         return Turn::Stay;
     }
     let unused = now.since(usage.last());
@@ -101,7 +103,7 @@ pub fn look_every(idle: Idle) -> Option<Duration> {
 /// Whether open transactions would be the only reason to stay awake: stores are asked only then.
 #[must_use]
 pub fn worth_asking(idle: Idle, usage: &Usage, now: Timestamp) -> bool {
-    usage.transactions.is_empty() && turn(idle, Tier::Awake, usage, now) != Turn::Stay
+    turn(idle, Tier::Awake, usage, now) != Turn::Stay
 }
 
 /// Why an environment is awake or asleep, in a line without its state: `2 connections to postgres (from 127.0.0.1:40222)`.
@@ -121,6 +123,11 @@ pub fn why(idle: Idle, tier: Tier, usage: &Usage) -> String {
         .iter()
         .map(|one| format!("a transaction in {}{}", one.service, parenthesis(one.by.clone())))
         .collect();
+    match usage.guests {
+        0 => {}
+        1 => reasons.push("a command runs in it".to_owned()),
+        many => reasons.push(format!("{many} commands run in it")),
+    }
     for port in usage.ports.iter().filter(|port| port.open > 0) {
         let plural = if port.open == 1 { "connection" } else { "connections" };
         let from =

@@ -142,3 +142,76 @@ fn fifty_connections_start_a_stopped_one_once_and_all_succeed() {
     life.muster(&["env", "down"]);
     assert_eq!(life.host.objects(), Vec::<String>::new());
 }
+
+impl Life {
+    /// A call whose standard input is `input`; its status, output and errors.
+    fn fed(&self, words: &[&str], input: &str) -> (i32, String, String) {
+        let file = self.folder.join("input");
+        std::fs::write(&file, input).expect("a file");
+        let call = self.cluster.muster(words).by("asha").within(&self.folder).reads(&file).run();
+        (call.code, call.stdout, call.stderr)
+    }
+}
+
+#[test]
+fn commands_run_in_containers_and_ports_lead_there_from_elsewhere() {
+    let Some(_turn) = real::turn() else { return };
+    let life = Life::up("{ freeze: 1s, stop: never }");
+
+    // Input, both outputs and the status; in an environment that may sleep at any time.
+    let script = "read line; echo got $line; echo oops >&2; exit 7";
+    let (status, out, errors) = life.fed(&["env", "exec", "redis", "--", "sh", "-c", script], "hello\n");
+    assert_eq!((status, out.as_str()), (7, "got hello\n"), "{errors}");
+    assert!(errors.contains("oops"), "{errors}");
+    let megabyte = "0123456789abcdef\n".repeat(1 << 16);
+    let (status, out, errors) = life.fed(&["env", "exec", "redis", "--", "cat"], &megabyte);
+    assert!(status == 0 && out == megabyte, "{status} {} bytes, {errors}", out.len());
+    life.reaches("FROZEN");
+    let (status, out, errors) = life.fed(&["env", "exec", "redis", "--", "echo", "awake"], "");
+    assert_eq!((status, out.as_str()), (0, "awake\n"), "{errors}");
+    let (status, _, errors) = life.fed(&["env", "exec", "nothing", "--", "true"], "");
+    assert!(status != 0 && errors.contains("E_ENV_SERVICE"), "{errors}");
+
+    // Nobody else gets in, and the ledger has who did; arguments stay out of it.
+    let id = life.show()["id"].as_str().unwrap_or_default().to_owned();
+    life.cluster.muster(&["env", "exec", "-e", &id, "redis", "--", "true"]).by("ben").code(5);
+    let events = life.cluster.muster(&["events", "--since", "10m"]).ok().stdout;
+    assert!(events.contains("environment.exec") && !events.contains("got $line"), "{events}");
+
+    // The right client, with the right password.
+    let (status, out, errors) =
+        life.fed(&["env", "connect", "postgres", "--", "-Atc", "select current_database()"], "");
+    assert_eq!((status, out.as_str()), (0, "postgres\n"), "{errors}");
+    let exported = life.muster(&["env", "export", "--format", "env"]);
+    assert!(exported.contains("POSTGRES_URL=postgresql://"), "{exported}");
+
+    // A port of this machine leads to the service, also through a sleep.
+    let words = ["env", "forward", "postgres"];
+    let mut forward = life.cluster.muster(&words).by("asha").within(&life.folder).begin();
+    forward.printed("->");
+    let line = forward.so_far();
+    let at = line.split_whitespace().nth(1).expect("an address").to_owned();
+    let published = life.url();
+    let (before, rest) = published.split_once('@').expect("a login");
+    let url = format!("{before}@{at}/{}", rest.split_once('/').expect("a database").1);
+    assert_eq!(query(&url, "select 6 * 7").as_deref(), Ok("42"), "{line}");
+    life.reaches("FROZEN");
+    assert_eq!(query(&url, "select 6 * 7").as_deref(), Ok("42"));
+    forward.kill();
+
+    // A restart makes it begin anew, once.
+    let before = life.started_at("redis");
+    let untouched = life.started_at("postgres");
+    life.muster(&["env", "restart", "redis"]);
+    let after = life.started_at("redis");
+    assert_ne!(before, after);
+    assert_eq!(untouched, life.started_at("postgres"));
+    let kept = life.muster(&["env", "keep", "--for", "30d"]);
+    assert!(kept.contains("kept until"), "{kept}");
+    let listed = life.muster(&["env", "list"]);
+    assert!(listed.contains("IDLE") && listed.contains("WHY"), "{listed}");
+    life.reaches("FROZEN");
+    assert_eq!(life.started_at("redis"), after, "only once");
+    life.muster(&["env", "down"]);
+    assert_eq!(life.host.objects(), Vec::<String>::new());
+}

@@ -4,15 +4,16 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bollard::Docker;
-use bollard::exec::StartExecResults;
+use bollard::container::LogOutput;
+use bollard::exec::{StartExecOptions, StartExecResults};
 use bollard::models::ExecConfig;
-use bollard::query_parameters::{EventsOptionsBuilder, LogsOptionsBuilder};
+use bollard::query_parameters::{EventsOptionsBuilder, LogsOptionsBuilder, ResizeExecOptionsBuilder};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 
 use super::super::spec::HOST;
-use super::super::{Error, Executed, LogQuery, Result};
+use super::super::{Attached, Error, ExecSpec, ExecState, Executed, LogQuery, Result};
 use super::failed;
 use crate::clock;
 
@@ -63,6 +64,42 @@ pub(super) async fn exec(client: &Docker, id: &str, argv: &[String], timeout: Du
     let ended = client.inspect_exec(&made.id).await.map_err(|why| failed(id, why))?;
     let status = ended.exit_code.and_then(|code| i32::try_from(code).ok()).unwrap_or(-1);
     Ok(Executed { status, output: String::from_utf8_lossy(&said).into_owned() })
+}
+
+pub(super) async fn attach(client: &Docker, id: &str, spec: &ExecSpec) -> Result<Attached> {
+    let config = ExecConfig {
+        cmd: Some(spec.argv.clone()),
+        env: Some(spec.environment.iter().map(|(key, value)| format!("{key}={value}")).collect()),
+        tty: Some(spec.terminal),
+        attach_stdin: Some(true),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        ..ExecConfig::default()
+    };
+    let made = client.create_exec(id, config).await.map_err(|why| failed(id, why))?;
+    let options = StartExecOptions { detach: false, tty: spec.terminal, output_capacity: None };
+    let started = client.start_exec(&made.id, Some(options)).await.map_err(|why| failed(id, why))?;
+    let StartExecResults::Attached { output, input } = started else {
+        return Err(Error::Refused("the engine did not attach to the command".to_owned()));
+    };
+    let output = output.map(|piece| match piece {
+        Ok(LogOutput::StdErr { message }) => Ok((true, message)),
+        Ok(other) => Ok((false, other.into_bytes())),
+        Err(why) => Err(failed("command", why)),
+    });
+    Ok(Attached { exec: made.id, input, output: output.boxed() })
+}
+
+pub(super) async fn resize(client: &Docker, exec: &str, columns: u16, rows: u16) -> Result<()> {
+    let options = ResizeExecOptionsBuilder::default().w(i32::from(columns)).h(i32::from(rows)).build();
+    client.resize_exec(exec, options).await.map_err(|why| failed(exec, why))
+}
+
+pub(super) async fn executed(client: &Docker, exec: &str) -> Result<ExecState> {
+    let found = client.inspect_exec(exec).await.map_err(|why| failed(exec, why))?;
+    let status = found.exit_code.and_then(|code| i32::try_from(code).ok()).filter(|_| found.running == Some(false));
+    let pid = found.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0);
+    Ok(ExecState { status, pid })
 }
 
 pub(super) async fn ended(client: &Docker, host: &str) -> Result<BoxStream<'static, String>> {

@@ -8,8 +8,8 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 
 use super::super::{
-    About, BuildSpec, ByteStream, Container, ContainerSpec, Engine, Error, Executed, Image, Labels, Listed, LogQuery,
-    MountSpec, NetworkSpec, Result, Run, VolumeSpec,
+    About, Attached, BuildSpec, ByteStream, Container, ContainerSpec, Engine, Error, ExecSpec, ExecState, Executed,
+    Image, Labels, Listed, LogQuery, MountSpec, NetworkSpec, Result, Run, VolumeSpec,
 };
 use super::{Fake, Op, lost, serve};
 
@@ -261,6 +261,22 @@ impl Engine for Fake {
         }
         let status = world.behaviours.get(&found.spec.image).map_or(0, |behaviour| behaviour.executes);
         Ok(Executed { status, output: String::new() })
+    }
+
+    /// Says its argument list, and ends as the image's behaviour says.
+    async fn attach(&self, id: &str, spec: &ExecSpec) -> Result<Attached> {
+        let done = self.exec(id, &spec.argv, Duration::ZERO).await?;
+        let said = Bytes::from(format!("{}\n", spec.argv.join(" ")));
+        let output = futures::stream::iter([Ok((false, said))]).boxed();
+        Ok(Attached { exec: done.status.to_string(), input: Box::pin(tokio::io::sink()), output })
+    }
+
+    async fn resize(&self, _exec: &str, _columns: u16, _rows: u16) -> Result<()> {
+        Ok(())
+    }
+
+    async fn executed(&self, exec: &str) -> Result<ExecState> {
+        Ok(ExecState { status: exec.parse().ok(), pid: None })
     }
 
     async fn ended(&self, host: &str) -> Result<BoxStream<'static, String>> {

@@ -36,6 +36,7 @@ fn sleep_comes_with_time_and_only_without_use() {
         (idle, Tier::Awake, by_port(1, 0, Some(at(5))), 15, Turn::Freeze),
         (idle, Tier::Awake, by_port(1, 1, None), 15, Turn::Stay),
         (idle, Tier::Awake, transaction, 200, Turn::Stay),
+        (idle, Tier::Awake, Usage { guests: 1, ..used(0) }, 200, Turn::Stay),
         (never, Tier::Awake, used(0), 9_000, Turn::Stay),
         (stop_only, Tier::Awake, used(0), 1, Turn::Stop),
         // A clock that was set back is no reason.
@@ -67,6 +68,7 @@ fn a_line_says_why() {
         ..used(0)
     };
     assert_eq!(why(idle, Tier::Awake, &open), "a transaction in postgres (psql from 10.0.0.1)");
+    assert_eq!(why(idle, Tier::Awake, &Usage { guests: 1, ..used(0) }), "a command runs in it");
     assert_eq!(why(idle, Tier::Awake, &used(0)), "used within the last 10m");
     assert_eq!(why(idle, Tier::Frozen, &two), "not used for 10m (idle.freeze)");
     assert_eq!(why(idle, Tier::Asleep, &two), "not used for 2h (idle.stop)");
