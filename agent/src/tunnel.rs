@@ -26,6 +26,8 @@ const QUEUE: usize = 4;
 const CHUNK: usize = 32 << 10;
 /// Longest wait for a sleeping environment.
 const WAKE: Duration = Duration::from_secs(120);
+/// Longest wait until the last frames have arrived.
+const GOODBYE: Duration = Duration::from_secs(30);
 /// Longest command line.
 const MAX_ARGV: usize = 64 << 10;
 
@@ -81,7 +83,7 @@ pub async fn serve(host: Arc<Host>, environments: Arc<Environments>, channel: Ch
         return;
     }
     let stream = tokio_stream::wrappers::ReceiverStream::new(frames);
-    let down = match session::client(channel).tunnel(stream).await {
+    let mut down = match session::client(channel).tunnel(stream).await {
         Ok(answer) => answer.into_inner(),
         Err(why) => {
             tracing::debug!(tunnel = %order.id, %why, "nobody waits for a tunnel any more");
@@ -89,13 +91,16 @@ pub async fn serve(host: Arc<Host>, environments: Arc<Environments>, channel: Ch
         }
     };
     let ended = match order.what {
-        Some(What::Exec(ref exec)) => self::exec(&host, &environments, &order, exec, &up, down).await,
-        Some(What::Port(port)) => connect(&host, &environments, &order, port, &up, down).await,
+        Some(What::Exec(ref exec)) => self::exec(&host, &environments, &order, exec, &up, &mut down).await,
+        Some(What::Port(port)) => connect(&host, &environments, &order, port, &up, &mut down).await,
         None => Err(Error::refused("E_TUNNEL", "the order says nothing that this agent knows; upgrade it")),
     };
     if let Err(Error::Refused { code, text }) = ended {
         let _ = send(&up, Frame::Refused(v1::Reason { code, text })).await;
     }
+    // To let go of the answers cancels the call, with what is still on its way up: the coordinator ends it.
+    drop(up);
+    let _ = tokio::time::timeout(GOODBYE, async { while let Ok(Some(_)) = down.message().await {} }).await;
 }
 
 /// A connection to a published port, through the relay: so it wakes what sleeps, and counts as use.
@@ -105,7 +110,7 @@ async fn connect(
     order: &v1::TunnelOrder,
     port: u32,
     up: &Up,
-    mut down: Streaming<v1::TunnelFrame>,
+    down: &mut Streaming<v1::TunnelFrame>,
 ) -> Result<(), Error> {
     let published = u16::try_from(port)
         .ok()
@@ -152,7 +157,7 @@ async fn exec(
     order: &v1::TunnelOrder,
     exec: &v1::ExecCommand,
     up: &Up,
-    down: Streaming<v1::TunnelFrame>,
+    down: &mut Streaming<v1::TunnelFrame>,
 ) -> Result<(), Error> {
     host.policy.exec().map_err(|why| Error::refused("E_POLICY", why.to_string()))?;
     if exec.argv.is_empty() || exec.argv.iter().map(String::len).sum::<usize>() > MAX_ARGV {
@@ -233,7 +238,7 @@ async fn pump(
     attached: Attached,
     terminal: bool,
     up: &Up,
-    mut down: Streaming<v1::TunnelFrame>,
+    down: &mut Streaming<v1::TunnelFrame>,
 ) -> Result<(), Error> {
     let Attached { exec, mut input, mut output } = attached;
     let inward = async {
