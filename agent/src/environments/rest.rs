@@ -131,11 +131,21 @@ impl Actor {
         }
     }
 
+    /// Says that it goes, before it looks whether anybody is inside: who comes in counts first and looks then, so one
+    /// of the two sees the other. False: somebody is.
+    fn leaves(&self, state: EnvironmentState) -> bool {
+        self.view.send_modify(|view| view.observed.state = state);
+        self.guests.load(SeqCst) == 0
+    }
+
     /// Goes on to the stage that was begun. `Ok(false)`: it was used meanwhile.
     async fn deepen(&mut self, plan: &Plan) -> Result<bool, Failure> {
         let freezes = self.life.stage == Stage::Freezing || (self.life.stage == Stage::Frozen && self.first);
         self.first = false;
         let idle = plan.stack.settings.idle;
+        if freezes && !self.leaves(EnvironmentState::Frozen) {
+            return Ok(false);
+        }
         if freezes {
             sleep::hold(&self.host, plan, true).await?;
             // From here on every use asks for a wake; what came before the hold is seen here.
@@ -150,6 +160,9 @@ impl Actor {
             self.enter(Stage::Frozen).await;
         }
         if self.life.stage == Stage::Stopping {
+            if !self.leaves(EnvironmentState::Asleep) {
+                return Ok(false);
+            }
             sleep::hold(&self.host, plan, true).await?;
             self.host.failpoints.hit("environment.stopping");
             sleep::stop(&self.host, plan).await?;
