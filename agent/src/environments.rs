@@ -1,7 +1,6 @@
 //! Running copies of stacks on this host: made as ordered, kept so, and removed without a rest.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use domain::environment::{EnvironmentState, Observed};
@@ -91,7 +90,7 @@ impl View {
 struct Running {
     wanted: watch::Sender<Wanted>,
     poke: watch::Sender<u64>,
-    guests: Arc<AtomicU64>,
+    door: Arc<guest::Door>,
     view: watch::Receiver<View>,
 }
 
@@ -189,11 +188,11 @@ impl Environments {
         let (view, seen) = watch::channel(View::new(observed));
         let (sender, receiver) = watch::channel(wanted);
         let (poke, poked) = watch::channel(0);
-        let guests = Arc::new(AtomicU64::new(0));
+        let door = Arc::new(guest::Door::default());
         let actor = actor::Actor::new(Arc::clone(&self.host), receiver, (self.wake.subscribe(), poked), view, first);
-        let actor = actor::Actor { guests: Arc::clone(&guests), ..actor };
+        let actor = actor::Actor { door: Arc::clone(&door), ..actor };
         tokio::spawn(actor.run());
-        running.insert(id, Running { wanted: sender, poke, guests, view: seen });
+        running.insert(id, Running { wanted: sender, poke, door, view: seen });
     }
 
     /// Takes an order of the coordinator. A lower generation is refused, an equal one is answered with the report.
@@ -373,7 +372,7 @@ impl Environments {
     /// Keeps an environment awake for as long as the answer lives; none: it is not here.
     #[must_use]
     pub fn guest(&self, id: &str) -> Option<Guest> {
-        self.running().get(id).map(|running| Guest::new(&running.guests, running.view.clone()))
+        self.running().get(id).map(|running| Guest::new(&running.door, running.view.clone()))
     }
 
     /// The stable published port of a service's container port.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use domain::environment::diff::{Seen, diff};
@@ -13,6 +12,7 @@ use tokio::task::JoinSet;
 
 use super::event::{Event, LINES, watch_end};
 use super::failure::Failure;
+use super::guest::Door;
 use super::launch::{self, Launched};
 use super::life::{Life, Stage};
 use super::part::Part;
@@ -46,8 +46,8 @@ pub(super) struct Actor {
     pub first: bool,
     /// Somebody wants something of it.
     pub poke: watch::Receiver<u64>,
-    /// Commands that run in it.
-    pub guests: Arc<AtomicU64>,
+    /// Who is inside, and whether it goes to sleep.
+    pub door: Arc<Door>,
     /// How it sleeps and was used.
     pub life: Life,
     /// As it is told.
@@ -66,7 +66,7 @@ impl Actor {
         first: bool,
     ) -> Self {
         let (life, activity) = (Life::default(), Activity::default());
-        Self { host, wanted, wake, view, first, poke, life, activity, restless: None, guests: Arc::default() }
+        Self { host, wanted, wake, view, first, poke, life, activity, restless: None, door: Arc::default() }
     }
 
     /// Runs until nothing of the environment is left.

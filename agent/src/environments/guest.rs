@@ -1,31 +1,44 @@
 //! Whoever needs an environment awake: a command that runs in it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 use domain::environment::EnvironmentState;
 use tokio::sync::watch;
 
 use super::View;
 
+/// Who is inside an environment, and whether it goes to sleep.
+#[derive(Debug, Default)]
+pub(super) struct Door {
+    /// Guests there are.
+    pub guests: AtomicU64,
+    /// It sleeps, or is about to.
+    pub leaving: AtomicBool,
+}
+
 /// Keeps an environment awake until it is dropped.
 #[derive(Debug)]
 pub struct Guest {
-    guests: Arc<AtomicU64>,
+    door: Arc<Door>,
     view: watch::Receiver<View>,
 }
 
 impl Guest {
-    pub(super) fn new(guests: &Arc<AtomicU64>, view: watch::Receiver<View>) -> Self {
-        guests.fetch_add(1, SeqCst);
-        Self { guests: Arc::clone(guests), view }
+    pub(super) fn new(door: &Arc<Door>, view: watch::Receiver<View>) -> Self {
+        door.guests.fetch_add(1, SeqCst);
+        Self { door: Arc::clone(door), view }
     }
 
     /// Waits until it does not sleep and is not on its way up.
     pub async fn awake(&self) {
         let mut view = self.view.clone();
         let there = |view: &View| {
-            matches!(view.observed.state, EnvironmentState::Ready | EnvironmentState::Failed | EnvironmentState::Gone)
+            !self.door.leaving.load(SeqCst)
+                && matches!(
+                    view.observed.state,
+                    EnvironmentState::Ready | EnvironmentState::Failed | EnvironmentState::Gone
+                )
         };
         // An error means that nothing of it is left.
         let _ = view.wait_for(there).await;
@@ -34,6 +47,6 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        self.guests.fetch_sub(1, SeqCst);
+        self.door.guests.fetch_sub(1, SeqCst);
     }
 }

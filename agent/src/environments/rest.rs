@@ -133,9 +133,9 @@ impl Actor {
 
     /// Says that it goes, before it looks whether anybody is inside: who comes in counts first and looks then, so one
     /// of the two sees the other. False: somebody is.
-    fn leaves(&self, state: EnvironmentState) -> bool {
-        self.view.send_modify(|view| view.observed.state = state);
-        self.guests.load(SeqCst) == 0
+    fn leaves(&self) -> bool {
+        self.door.leaving.store(true, SeqCst);
+        self.door.guests.load(SeqCst) == 0
     }
 
     /// Goes on to the stage that was begun. `Ok(false)`: it was used meanwhile.
@@ -143,14 +143,14 @@ impl Actor {
         let freezes = self.life.stage == Stage::Freezing || (self.life.stage == Stage::Frozen && self.first);
         self.first = false;
         let idle = plan.stack.settings.idle;
-        if freezes && !self.leaves(EnvironmentState::Frozen) {
+        if freezes && !self.leaves() {
             return Ok(false);
         }
         if freezes {
             sleep::hold(&self.host, plan, true).await?;
             // From here on every use asks for a wake; what came before the hold is seen here.
             let mut usage = sleep::usage(&self.host, &plan.id, self.life.last_used()).await?;
-            usage.guests = self.guests.load(SeqCst);
+            usage.guests = self.door.guests.load(SeqCst);
             if life::turn(idle, Tier::Awake, &usage, crate::clock::now()) == Turn::Stay {
                 return Ok(false);
             }
@@ -160,7 +160,7 @@ impl Actor {
             self.enter(Stage::Frozen).await;
         }
         if self.life.stage == Stage::Stopping {
-            if !self.leaves(EnvironmentState::Asleep) {
+            if !self.leaves() {
                 return Ok(false);
             }
             sleep::hold(&self.host, plan, true).await?;
@@ -183,6 +183,8 @@ impl Actor {
 
     /// Thaws what is frozen and lets its ports go; what is stopped is started by the next pass.
     async fn awaken(&mut self) {
+        // Whoever waits looks again when the next pass tells how it stands.
+        self.door.leaving.store(false, SeqCst);
         let id = self.id();
         match self.life.stage {
             Stage::Freezing | Stage::Frozen => {
@@ -214,7 +216,7 @@ impl Pass<'_> {
     pub(super) fn look(&mut self) {
         let (host, plan, send) = (Arc::clone(&self.host), Arc::clone(&self.plan), self.send.clone());
         // The end of a command is a use too.
-        let guests = self.actor.guests.load(SeqCst);
+        let guests = self.actor.door.guests.load(SeqCst);
         if guests > 0 {
             self.actor.used_now();
         }
