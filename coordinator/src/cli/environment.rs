@@ -9,8 +9,8 @@ use domain::time::parse_duration;
 use proto::v1;
 
 use super::client::{Client, idempotency_key, resume};
-use super::environment_data::{self, Snapshot};
 use super::environment_connect::{self, Format};
+use super::environment_data::{self, Snapshot};
 use super::environment_view::{Wanted, head, kept_line, print, print_addresses, print_failure, print_list, progress};
 use super::error::Error;
 use super::output::Output;

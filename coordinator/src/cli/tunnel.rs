@@ -151,11 +151,10 @@ where
     let outward = async {
         while let Some(answer) = answers.message().await? {
             match answer.frame {
-                Some(Frame::Data(bytes)) => {
-                    if write.write_all(&bytes).await.is_err() {
-                        return Ok(());
-                    }
-                }
+                Some(Frame::Data(bytes)) => match write.write_all(&bytes).await {
+                    Ok(()) => {}
+                    Err(_gone) => return Ok(()),
+                },
                 Some(Frame::End(_)) => {
                     let _ = write.shutdown().await;
                     return Ok(());

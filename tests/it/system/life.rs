@@ -130,7 +130,9 @@ fn fifty_connections_start_a_stopped_one_once_and_all_succeed() {
     }
     // It is told after the first query was answered: connections wait for a service, not for the news of it.
     life.reaches("READY");
-    eventually(SOON, "the event of the start", || if events() > ready { Ok(()) } else { Err(format!("{} events", events())) });
+    eventually(SOON, "the event of the start", || {
+        if events() > ready { Ok(()) } else { Err(format!("{} events", events())) }
+    });
     assert_eq!(events(), ready + 1, "one start");
     assert_eq!(life.url(), url, "port and credentials stay");
 
