@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Provides the images that the example's stack names, and those of other stores that tests use: pulled where a registry answers, otherwise
-# built from Debian packages under the same names.
+# built from Debian packages under the same names; Elasticsearch from its distribution at Maven Central.
 #
 #   scripts/images.sh           make sure the example's are there; silent and quick when they are
 #   scripts/images.sh all       the same for all stores
@@ -15,7 +15,9 @@
 set -euo pipefail
 
 IMAGES=(postgres:15 redis:7 python:3.11-slim)
-STORES=(mariadb:10.11)
+STORES=(mariadb:10.11 elasticsearch:6.8.23)
+# SHA-256 of what Maven Central has of that Elasticsearch.
+ELASTICSEARCH_ZIP=490e9b9fbab9ffb3499938c45850318bd6554d439497842450b60ef22c114fb6
 LABEL=io.muster.demo-image
 BASE=muster-demo-base:bookworm
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -128,15 +130,66 @@ base_image() {
   rm -rf "$context"
 }
 
+# The distribution as a zip in the cache.
+elasticsearch_zip() { # VERSION
+  local zip=$CACHE/elasticsearch-$1.zip
+  if [[ ! -s $zip ]]; then
+    "$HERE/packages.sh" mvn=maven >&2
+    say "fetching elasticsearch $1 from Maven Central"
+    mvn -q -B dependency:copy -Dartifact="org.elasticsearch.distribution.zip:elasticsearch:$1:zip" \
+      -DoutputDirectory="$CACHE/maven" -Dmdep.overWriteReleases=true >"$CACHE/maven.log" 2>&1 || { tail -n 5 "$CACHE/maven.log" >&2; return 1; }
+    mv "$CACHE/maven/elasticsearch-$1.zip" "$zip"
+  fi
+  if ! sha256sum --check --quiet <<<"$ELASTICSEARCH_ZIP  $zip" >&2; then rm -f "$zip"; return 1; fi
+  echo "$zip"
+}
+
+# Unpacks the distribution into the context $1, with settings as in the official image. Machine learning is native code
+# for another system; of the collectors Java's newest defaults are unknown to this version, and the smallest starts quickest.
+elasticsearch_context() { # CONTEXT VERSION
+  local zip home=$1/elasticsearch
+  zip=$(elasticsearch_zip "$2") || return 1 # nothing here ends by itself: the caller looks at the status
+  python3 -c 'import sys, zipfile; zipfile.ZipFile(sys.argv[1]).extractall(sys.argv[2])' "$zip" "$1" || return 1
+  mv "$1/elasticsearch-$2" "$home"
+  rm -rf "$home/modules/x-pack-ml/platform"
+  chmod -R u+rwX,go+rX "$home"
+  find "$home/bin" -type f -exec chmod 755 {} +
+  mkdir -p "$home/data" "$home/logs"
+  chmod 775 "$home/data" "$home/logs" "$home/config"
+  sed -ri '/^[0-9]+[-0-9]*:/d; /^-XX:\+AlwaysPreTouch/d' "$home/config/jvm.options"
+  echo -XX:+UseSerialGC >>"$home/config/jvm.options"
+  printf '%s\n' 'cluster.name: docker-cluster' 'network.host: 0.0.0.0' 'xpack.ml.enabled: false' >"$home/config/elasticsearch.yml"
+}
+
+# Prints the build context of an image.
+context_of() { # IMAGE
+  case $1 in
+    elasticsearch:*)
+      local context
+      context=$(mktemp -d "$CACHE/context.XXXXXX")
+      cp "$RECIPES"/elasticsearch-* "$context"
+      elasticsearch_context "$context" "${1#*:}" || { rm -rf "$context"; return 1; }
+      echo "$context" ;;
+    *) echo "$RECIPES" ;;
+  esac
+}
+
+build_one() { # IMAGE
+  local image=$1 recipe=${1%%:*} context status=0
+  say "building $image"
+  context=$(context_of "$image") || return 1
+  build "$image" "$RECIPES/$recipe.Dockerfile" "$context" --build-arg "BASE=$BASE" \
+    --label "$LABEL=$(recipe_hash "$recipe")" || status=1
+  if [[ $context != "$RECIPES" ]]; then rm -rf --one-file-system "$context"; fi
+  return "$status"
+}
+
 build_all() { # IMAGE…
-  local image recipe failed=0
+  local image failed=0
   base_image
   local pids=()
   for image in "$@"; do
-    recipe=${image%%:*}
-    say "building $image from Debian packages"
-    build "$image" "$RECIPES/$recipe.Dockerfile" "$RECIPES" --build-arg "BASE=$BASE" \
-      --label "$LABEL=$(recipe_hash "$recipe")" &
+    build_one "$image" &
     pids+=($!)
   done
   local pid

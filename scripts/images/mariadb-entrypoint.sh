@@ -33,14 +33,15 @@ if [[ ! -d /var/lib/mysql/mysql ]]; then
     { cat /tmp/install.log >&2; exit 1; }
   {
     echo "ALTER USER root@localhost IDENTIFIED BY $(quoted "$root");"
-    echo "CREATE USER root@'%' IDENTIFIED BY $(quoted "$root"); GRANT ALL ON *.* TO root@'%' WITH GRANT OPTION;"
+    echo "CREATE USER root@'%' IDENTIFIED BY $(quoted "$root");"
+    echo "GRANT ALL ON *.* TO root@'%' WITH GRANT OPTION;"
     if [[ -n $database ]]; then echo "CREATE DATABASE \`$database\`;"; fi
     if [[ -n $user ]]; then
       echo "CREATE USER $(quoted "$user")@'%' IDENTIFIED BY $(quoted "$password");"
       if [[ -n $database ]]; then echo "GRANT ALL ON \`$database\`.* TO $(quoted "$user")@'%';"; fi
     fi
   } >/tmp/init.sql
-  # It is read before anybody is let in.
+  # It is read before anybody is let in, one statement a line.
   set -- "$@" --init-file=/tmp/init.sql
   if compgen -G '/docker-entrypoint-initdb.d/*' >/dev/null; then
     mariadbd --skip-networking --init-file=/tmp/init.sql &

@@ -10,4 +10,6 @@ mod runs;
 mod seeds;
 pub use runs::no_traces;
 mod sharing;
+mod stand;
 mod starting;
+mod stores;

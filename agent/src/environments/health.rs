@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use domain::health::{HealthCheck, Probe};
-use domain::stack::Service;
+use domain::stack::{Service, StoreKind};
 use tokio::sync::mpsc;
 
 use crate::host::Host;
@@ -15,6 +15,9 @@ use crate::probe::{self, Ask};
 const CONNECT: Duration = Duration::from_millis(20);
 /// Shortest and longest pause between commands before the first success.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// Between two looks at a MySQL that is ready.
+const MYSQL: Duration = Duration::from_secs(30);
 
 /// How readiness is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +36,7 @@ pub fn gate(service: &Service) -> Gate {
     let first = service.ports.first().or_else(|| service.expose.first()).copied();
     let declared = service.healthcheck.clone();
     if let Some(kind) = service.store {
-        return Gate::Ask(Ask::store(kind), declared.unwrap_or_else(|| HealthCheck::new(Probe::Container)));
+        return Gate::Ask(Ask::store(kind), declared.unwrap_or_else(|| usual(kind)));
     }
     let Some(check) = declared else { return Gate::Running };
     match (&check.probe, Ask::of(&check.probe, first)) {
@@ -41,6 +44,16 @@ pub fn gate(service: &Service) -> Gate {
         (Probe::Command { argv }, None) => Gate::Command(argv.clone(), check, first),
         _ => Gate::Running,
     }
+}
+
+/// How often a store is asked whose file does not say.
+fn usual(kind: StoreKind) -> HealthCheck {
+    let mut check = HealthCheck::new(Probe::Container);
+    if kind == StoreKind::Mysql {
+        // It writes a warning for each connection that nobody logs in on.
+        check.interval = MYSQL;
+    }
+    check
 }
 
 /// A change of a service's health.

@@ -7,8 +7,8 @@ use tokio::net::TcpStream;
 
 use super::Said;
 
-/// "Too many connections": up, if busy.
-const TOO_MANY: u16 = 1040;
+/// Refusals of a server that is up: too many connections, too many broken ones from here, nobody may come from here.
+const UP: [u16; 3] = [1040, 1129, 1130];
 
 pub(super) async fn ask(mut stream: TcpStream) -> io::Result<Said> {
     let mut head = [0_u8; 4];
@@ -23,7 +23,7 @@ pub(super) async fn ask(mut stream: TcpStream) -> io::Result<Said> {
         }
         Some((0xff, [low, high, message @ ..])) => {
             let code = u16::from_le_bytes([*low, *high]);
-            Said::answered(code == TOO_MANY, format!("{code} {}", String::from_utf8_lossy(message)))
+            Said::answered(UP.contains(&code), format!("{code} {}", String::from_utf8_lossy(message)))
         }
         _ => Said::broken("not MySQL: no greeting of protocol 10"),
     })

@@ -95,7 +95,7 @@ fn with_port(ask: Ask, port: u16) -> Ask {
 async fn stores_are_ready_when_they_answer_and_not_while_they_start() {
     let starting = b"E\0\0\0\x2fSFATAL\0C57P03\0Mthe database system is starting\0\0";
     let auth = b"E\0\0\0\x1eSFATAL\0C28P01\0Mno password\0\0";
-    let cases: [(Ask, usize, &'static [u8], bool); 10] = [
+    let cases: [(Ask, usize, &'static [u8], bool); 11] = [
         (Ask::Postgres { port: 0 }, 8, b"R\0\0\0\x08\0\0\0\x0a", true),
         (Ask::Postgres { port: 0 }, 8, starting, false),
         (Ask::Postgres { port: 0 }, 8, auth, true),
@@ -103,7 +103,8 @@ async fn stores_are_ready_when_they_answer_and_not_while_they_start() {
         (Ask::Redis { port: 0 }, 14, b"-NOAUTH Authentication required.\r\n", true),
         (Ask::Redis { port: 0 }, 14, b"-LOADING Redis is loading the dataset in memory\r\n", false),
         (Ask::Mysql { port: 0 }, 0, b"\x08\0\0\0\x0a8.4.3\0\0", true),
-        (Ask::Mysql { port: 0 }, 0, b"\x05\0\0\0\xff\x69\x04no", false),
+        (Ask::Mysql { port: 0 }, 0, b"\x05\0\0\0\xff\x1d\x04no", false),
+        (Ask::Mysql { port: 0 }, 0, b"\x05\0\0\0\xff\x6a\x04no", true),
         (
             Ask::Elasticsearch { port: 0 },
             16,

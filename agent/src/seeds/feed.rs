@@ -95,20 +95,42 @@ impl Running<'_> {
                 let login = mysql::login(&self.store.service);
                 let file = self.folder.join(format!("{}.cnf", self.name));
                 let failed = |why: std::io::Error| Failure::passing("E_SEED_SEAL", why.to_string());
-                crate::files::write_atomic(&file, login.as_bytes()).map_err(failed)
+                crate::files::write_atomic(&file, login.as_bytes()).map_err(failed)?;
+                // MariaDB: pages that masked rows leave are overwritten.
+                let scrub = "SET GLOBAL innodb_immediate_scrub_data_uncompressed = ON";
+                if let Err(why) = self.mysql("before the import", scrub).await {
+                    tracing::debug!(%why, "this server leaves freed pages as they are");
+                }
+                Ok(())
             }
             StoreKind::Redis => Ok(()),
             StoreKind::Elasticsearch => Err(self.unsupported("imports")),
         }
     }
 
-    /// Runs words in MySQL's or MariaDB's own client.
-    async fn mysql(&self, what: &str, words: &[&str], timeout: Duration) -> Result<String, Failure> {
+    /// Runs one statement in MySQL's or MariaDB's own client.
+    async fn mysql(&self, what: &str, sql: &str) -> Result<String, Failure> {
+        let client = self.mysql_client(what).await?;
+        let login = self.mysql_login();
+        self.run(what, &[&client, &login, "--batch", "--skip-column-names", "-e", sql], FEED).await
+    }
+
+    /// Runs a file of statements, to the first that fails. Its `source` would go on, and answer that all is well.
+    async fn mysql_file(&self, what: &str, path: &str, database: Option<&str>) -> Result<String, Failure> {
+        let client = self.mysql_client(what).await?;
+        let login = self.mysql_login();
+        let mut argv = vec!["/bin/sh", "-c", "exec \"$@\" <\"$0\"", path, &client, &login, "--batch"];
+        argv.extend(database);
+        self.run(what, &argv, FEED).await
+    }
+
+    fn mysql_login(&self) -> String {
+        format!("--defaults-extra-file={INPUTS}/{}.cnf", self.name)
+    }
+
+    async fn mysql_client(&self, what: &str) -> Result<String, Failure> {
         let found = self.run(what, &["/bin/sh", "-c", "command -v mariadb || command -v mysql"], QUICK).await?;
-        let login = format!("--defaults-extra-file={INPUTS}/{}.cnf", self.name);
-        let mut argv = vec![found.trim(), login.as_str(), "--batch", "--skip-column-names"];
-        argv.extend(words);
-        self.run(what, &argv, timeout).await
+        Ok(found.trim().to_owned())
     }
 
     fn unsupported(&self, what: &str) -> Failure {
@@ -126,11 +148,8 @@ impl Running<'_> {
                 self.psql(file, &["-f", &path], FEED).await.map(|_| ())
             }
             (StoreKind::Mysql, SeedFormat::Sql | SeedFormat::Mask) => {
-                let source = format!("source {path}");
-                let mut words = vec!["-e", source.as_str()];
                 let database = mysql::database(&self.store.service);
-                words.extend(database.iter().map(String::as_str));
-                self.mysql(file, &words, FEED).await.map(|_| ())
+                self.mysql_file(file, &path, database.as_deref()).await.map(|_| ())
             }
             (StoreKind::Postgres, SeedFormat::PgCustom) => {
                 let (user, database) = (self.user(), self.database());
@@ -165,20 +184,38 @@ impl Running<'_> {
         let own = mysql::users(&self.store.service);
         let (new, old) = mysql::lock_others(&own);
         // MariaDB keeps accounts elsewhere than MySQL.
-        if self.mysql("sealing", &["-e", &new], QUICK).await.is_err() {
-            self.mysql("sealing", &["-e", &old], QUICK).await?;
+        if self.mysql("sealing", &new).await.is_err() {
+            self.mysql("sealing", &old).await?;
         }
         if masked {
-            // Deleted rows stay in a table's pages until it is written anew.
-            let login = format!("--defaults-extra-file={INPUTS}/{}.cnf", self.name);
-            let check = self
-                .run("sealing", &["/bin/sh", "-c", "command -v mariadb-check || command -v mysqlcheck"], QUICK)
-                .await?;
-            self.run("sealing", &[check.trim(), &login, "--all-databases", "--optimize", "--silent"], FEED).await?;
+            self.wipe_mysql().await?;
         }
-        self.mysql("sealing", &["-e", "SET GLOBAL innodb_fast_shutdown = 0"], QUICK).await?;
-        let version = self.mysql("sealing", &["-e", "SELECT VERSION()"], QUICK).await?;
+        self.mysql("sealing", "SET GLOBAL innodb_fast_shutdown = 0").await?;
+        let version = self.mysql("sealing", "SELECT VERSION()").await?;
         Ok(Finished { version: version.trim().to_owned(), ..Finished::default() })
+    }
+
+    /// Old values stay in deleted rows, logs of statements, undo pages and the circular log of changes.
+    async fn wipe_mysql(&self) -> Result<(), Failure> {
+        let login = self.mysql_login();
+        let check =
+            self.run("sealing", &["/bin/sh", "-c", "command -v mariadb-check || command -v mysqlcheck"], QUICK).await?;
+        self.run("sealing", &[check.trim(), &login, "--all-databases", "--optimize", "--silent"], FEED).await?;
+        // Without a log of statements, and by its other name in newer versions, they are refused.
+        for forget in ["RESET MASTER", "RESET BINARY LOGS AND GCS"] {
+            if let Err(why) = self.mysql("sealing", forget).await {
+                tracing::debug!(%why, "no log of statements is emptied");
+            }
+        }
+        let mut size = 0;
+        for one in mysql::LOG_SIZES {
+            let found = self.mysql("sealing", one).await.unwrap_or_default();
+            size = found.trim().parse().unwrap_or(0).max(size);
+        }
+        let file = self.folder.join("seal.sql");
+        crate::files::write_atomic(&file, mysql::filler(size).as_bytes())
+            .map_err(|why| Failure::passing("E_SEED_SEAL", why.to_string()))?;
+        self.mysql_file("sealing", &format!("{INPUTS}/seal.sql"), None).await.map(|_| ())
     }
 
     async fn finish_postgres(&self, masked: bool) -> Result<Finished, Failure> {

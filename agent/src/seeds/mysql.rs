@@ -48,6 +48,31 @@ pub fn lock_others(own: &[(String, String)]) -> (String, String) {
     )
 }
 
+/// Questions for the bytes of the circular log of changes: MySQL's, MariaDB's, and what both knew before.
+pub const LOG_SIZES: [&str; 3] = [
+    "SELECT @@innodb_redo_log_capacity",
+    "SELECT @@innodb_log_file_size",
+    "SELECT @@innodb_log_file_size * @@innodb_log_files_in_group",
+];
+/// Most bytes that are written to overwrite that log.
+const MAX_LOG: u64 = 8 << 30;
+
+/// Statements that write once around a log of so many bytes, so that nothing older is in it.
+#[must_use]
+pub fn filler(log: u64) -> String {
+    // A page's worth of what is written needs a little more than itself; and the log has at least the default size.
+    let pieces = (log.clamp(100 << 20, MAX_LOG) >> 20) + 4;
+    let mut sql = String::from(
+        "CREATE DATABASE muster_seal;\nCREATE TABLE muster_seal.filler (id int PRIMARY KEY, text longtext);\n",
+    );
+    for id in 0..pieces {
+        // Few rows: what they were before is in the same undo pages again and again.
+        sql.push_str(&format!("REPLACE INTO muster_seal.filler VALUES ({}, REPEAT(MD5({id}), 32768));\n", id % 4));
+    }
+    sql.push_str("DROP DATABASE muster_seal;\n");
+    sql
+}
+
 /// A quoted text.
 fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
@@ -111,6 +136,13 @@ mod tests {
         assert!(sql.contains("ALTER USER IF EXISTS 'root'@'localhost' IDENTIFIED BY 'r';"));
         assert!(sql.contains("ALTER USER 'o''b'@'%' IDENTIFIED BY 'p';") && sql.contains("ON `shop`.*"));
         assert!(sql.lines().all(|line| line.ends_with(';')), "the server reads one statement a line");
+    }
+
+    #[test]
+    fn the_log_is_written_around_once_within_a_limit() {
+        let pieces = |log| filler(log).matches("REPLACE").count() as u64;
+        assert!(pieces(0) > 100 && pieces(512 << 20) > 512 && pieces(u64::MAX) < 9_000);
+        assert!(filler(0).lines().all(|line| line.ends_with(';')));
     }
 
     #[test]

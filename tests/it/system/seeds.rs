@@ -217,5 +217,8 @@ fn a_snapshot_under_writes_is_one_instant_of_all_stores_and_a_colleague_begins_w
         .expect("redis-cli");
     let redis: u32 = String::from_utf8_lossy(&done.stdout).trim().parse().expect("a number");
     assert_eq!(query(&url, "SELECT count(*) FROM writes"), Ok(postgres.to_string()), "no hole");
+    // PostgreSQL's own check of every table and index, also against each other.
+    let words = ["pg_amcheck", "-U", "shop", "-d", "shop", "--install-missing", "--heapallindexed"];
+    shop.muster(&[&["env", "exec", "-e", "copy", "postgres", "--"], words.as_slice()].concat()).ok();
     assert!(postgres > 5 && (redis == postgres || redis + 1 == postgres), "PostgreSQL {postgres}, Redis {redis}");
 }
