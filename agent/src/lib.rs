@@ -33,3 +33,5 @@ pub mod state;
 pub mod steps;
 pub mod subnets;
 pub mod tunnel;
+#[cfg(test)]
+mod waiting;

@@ -3,6 +3,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
+use crate::waiting::{until, wait_for};
 
 /// The variable that makes the test below a job instead.
 const ENTRY: &str = "MUSTER_TEST_JOB";
@@ -62,20 +63,9 @@ async fn end(handle: &Handle) -> Status {
     }
 }
 
-/// Waits until `condition` gives something.
-async fn wait_for<T>(mut condition: impl FnMut() -> Option<T>) -> T {
-    let until = std::time::Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = condition() {
-            return found;
-        }
-        assert!(std::time::Instant::now() < until, "it did not come");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
 async fn printed(handle: &Handle, text: &str) -> String {
-    wait_for(|| std::fs::read_to_string(handle.log()).ok().filter(|log| log.contains(text))).await
+    let log = async || std::fs::read_to_string(handle.log()).ok().filter(|log| log.contains(text));
+    wait_for(text, log).await
 }
 
 fn is_alive(pid: i32) -> bool {
@@ -238,7 +228,7 @@ async fn spawner_entry() {
 async fn a_killed_job_is_lost_and_its_leftovers_are_swept() {
     let fixture = Fixture::new();
     let handle = fixture.spawn(&shell("echo $$; sleep 600 & echo $!; wait"));
-    let pids = wait_for(|| {
+    let pids = wait_for("its processes", async || {
         let log = std::fs::read_to_string(handle.log()).ok()?;
         let pids: Vec<i32> = log.lines().filter_map(|line| line.parse().ok()).collect();
         (pids.len() == 2 && log.ends_with('\n')).then_some(pids)
@@ -249,7 +239,7 @@ async fn a_killed_job_is_lost_and_its_leftovers_are_swept() {
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     assert_eq!(handle.ended(PATIENCE).await.unwrap(), Some(State::Lost));
     handle.sweep().unwrap();
-    wait_for(|| pids.iter().all(|pid| !is_alive(*pid)).then_some(())).await;
+    until("their end", async || pids.iter().all(|pid| !is_alive(*pid))).await;
 }
 
 #[tokio::test]

@@ -1,7 +1,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -14,12 +13,12 @@ use crate::job::{Handle, State};
 use crate::logs::Error as LogError;
 use crate::routes::Table;
 use crate::spool::Line;
+use crate::waiting::{until, wait_for};
 
 /// The variable that makes the test below a job instead.
 const ENTRY: &str = "MUSTER_TEST_RUN_JOB";
 const RUN: &str = "019a0000-0000-7000-8000-000000000c41";
 const HOST: &str = "0189abcd-0000-7000-8000-0000000000aa";
-const PATIENCE: Duration = Duration::from_secs(30);
 const APP: &str = "
 app: bot
 processes: { web: { command: [serve], ports: [8000] } }
@@ -208,21 +207,10 @@ fn git(folder: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-async fn wait_for<T>(mut condition: impl AsyncFnMut() -> Option<T>) -> T {
-    let until = std::time::Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = condition().await {
-            return found;
-        }
-        assert!(std::time::Instant::now() < until, "it did not come");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
 impl Agent {
     /// The result that waits to be acknowledged.
     async fn result(&self) -> v1::RunReport {
-        wait_for(async || {
+        wait_for("a result", async || {
             let results = self.host.state.results().await.unwrap();
             results.into_iter().find_map(|message| match message.message {
                 Some(Message::Run(report)) => Some(report),
@@ -236,11 +224,11 @@ impl Agent {
     async fn acknowledge(&self, report: &v1::RunReport) {
         self.host.state.acknowledged(&report.result).await.unwrap();
         assert!(self.runs.acknowledged(&report.result).await.unwrap());
-        wait_for(async || self.runs.running().is_empty().then_some(())).await;
+        until("the end of all runs", async || self.runs.running().is_empty()).await;
     }
 
     async fn logged(&self, rig: &Rig, text: &str) {
-        wait_for(async || rig.sink.text(&format!("run:{RUN}")).contains(text).then_some(())).await;
+        until(text, async || rig.sink.text(&format!("run:{RUN}")).contains(text)).await;
     }
 }
 
@@ -428,7 +416,7 @@ async fn a_run_that_the_coordinator_does_not_know_is_ended() {
     agent.runs.welcomed(&[RUN.to_owned()]).await;
     assert_eq!(agent.runs.running(), [RUN]);
     agent.runs.welcomed(&[]).await;
-    wait_for(async || agent.runs.running().is_empty().then_some(())).await;
+    until("the end of all runs", async || agent.runs.running().is_empty()).await;
     assert!(rig.is_clean());
 }
 

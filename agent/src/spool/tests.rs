@@ -24,12 +24,7 @@ impl Store {
     }
 
     async fn until(&self, condition: impl Fn(&Inner) -> bool) {
-        let waiting = async {
-            while !self.with(|inner| condition(inner)) {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap();
+        crate::waiting::until("what the store should hold", async || self.with(|inner| condition(inner))).await;
     }
 }
 

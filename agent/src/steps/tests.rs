@@ -7,6 +7,7 @@ use super::*;
 use crate::engine::fake::{Behaviour, Fake};
 use crate::host::tests::at;
 use crate::routes::Table;
+use crate::waiting::until;
 
 const HOST: &str = "0189abcd-0000-7000-8000-0000000000aa";
 const PREFIX: &str = "muster-0000000000aa-bot-production";
@@ -251,12 +252,7 @@ async fn a_process_that_dies_is_restarted_and_keeps_its_traffic() {
     bench.fake.subscribed(HOST).await;
     let name = format!("{PREFIX}-web-r1");
     bench.fake.exit(&name, 137);
-    let again = async {
-        while bench.fake.starts(&name) < 2 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), again).await.expect("restarted");
+    until("its second start", async || bench.fake.starts(&name) >= 2).await;
     bench.until("quiet", |report| report.quiet && report.serving).await;
     assert_eq!(bench.routes.route(18_931).expect("published").release, release(1).id);
 }
@@ -268,12 +264,7 @@ async fn a_relay_that_lost_its_table_is_told_again() {
     bring_up(&bench, 1, 1).await;
     bench.host.routes.remove(18_931, "target:bot/production:web").await.expect("removed");
     bench.steps.wake();
-    let again = async {
-        while bench.routes.route(18_931).is_none() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), again).await.expect("led again");
+    until("the route", async || bench.routes.route(18_931).is_some()).await;
 }
 
 #[tokio::test]

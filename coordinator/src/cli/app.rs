@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use proto::v1;
 
-use super::client::{Client, idempotency_key};
+use super::client::{Client, Key};
 use super::context::text;
 use super::error::Error;
 use super::output::{Output, dash};
@@ -81,7 +81,7 @@ pub async fn run(command: Command, client: &Client, output: &Output) -> Result<E
                 manifest: text(&path)?,
                 file: path.display().to_string(),
                 repository,
-                idempotency_key: idempotency_key(None),
+                idempotency_key: Key::made(),
             };
             let applied = apps.apply(request).await?.into_inner();
             output.show(&applied, || {

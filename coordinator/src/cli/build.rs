@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use proto::v1::{self, register_build_request::Part};
 
-use super::client::{Client, idempotency_key};
+use super::client::{Client, Key};
 use super::context::text;
 use super::error::Error;
 use super::output::{Output, dash, short};
@@ -44,9 +44,8 @@ pub struct Register {
     /// Platform of the image
     #[arg(long, default_value = "linux/amd64")]
     platform: String,
-    /// A repeated call with the same key finds the first one's result
-    #[arg(long)]
-    idempotency_key: Option<String>,
+    #[command(flatten)]
+    key: Key,
 }
 
 /// Carries out a verb.
@@ -102,7 +101,7 @@ async fn send(register: Register, client: &Client) -> Result<v1::Build, Error> {
         manifest: text(&register.muster_yaml)?,
         file: register.muster_yaml.display().to_string(),
         image: register.image.unwrap_or_default(),
-        idempotency_key: idempotency_key(register.idempotency_key.as_ref()),
+        idempotency_key: register.key.or_made(),
         platform: register.platform,
     };
     let (sender, receiver) = tokio::sync::mpsc::channel(4);

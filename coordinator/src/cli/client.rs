@@ -123,8 +123,24 @@ pub async fn resume<T>(mut call: impl AsyncFnMut() -> Result<T, Error>) -> Resul
     }
 }
 
-/// A key under which a repeated call finds its first result; the caller's own if given.
-#[must_use]
-pub fn idempotency_key(given: Option<&String>) -> String {
-    given.cloned().unwrap_or_else(|| uuid::Uuid::now_v7().to_string())
+/// The flag under which a repeated call finds its first result.
+#[derive(clap::Args, Debug)]
+pub struct Key {
+    /// A repeated call with the same key finds the first one's result
+    #[arg(long)]
+    idempotency_key: Option<String>,
+}
+
+impl Key {
+    /// One that nobody else has.
+    #[must_use]
+    pub fn made() -> String {
+        uuid::Uuid::now_v7().to_string()
+    }
+
+    /// The caller's own if given.
+    #[must_use]
+    pub fn or_made(self) -> String {
+        self.idempotency_key.unwrap_or_else(Self::made)
+    }
 }

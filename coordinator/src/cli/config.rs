@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use proto::v1;
 
-use super::client::{Client, idempotency_key};
+use super::client::{Client, Key};
 use super::error::Error;
 use super::host::split_changes;
 use super::output::Output;
@@ -39,7 +39,7 @@ pub async fn run(command: Command, client: &Client, output: &Output) -> Result<E
         Command::Set { target, changes } => {
             let (set, unset) = split_changes(&changes)?;
             let target = repository::target(&target)?;
-            let request = v1::SetConfigRequest { target, set, unset, idempotency_key: idempotency_key(None) };
+            let request = v1::SetConfigRequest { target, set, unset, idempotency_key: Key::made() };
             let made = config.set(request).await?.into_inner();
             output.show(&made, || {
                 output.line(&format!(

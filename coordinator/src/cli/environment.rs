@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use domain::time::parse_duration;
 use proto::v1;
 
-use super::client::{Client, idempotency_key, resume};
+use super::client::{Client, Key, resume};
 use super::environment_connect::{self, Format};
 use super::environment_data::{self, Snapshot};
 use super::environment_view::{Wanted, head, kept_line, print, print_addresses, print_failure, print_list, progress};
@@ -163,9 +163,8 @@ pub struct Up {
     /// Do not wait until it is ready
     #[arg(long)]
     detach: bool,
-    /// A repeated call with the same key finds the first one's environment
-    #[arg(long)]
-    idempotency_key: Option<String>,
+    #[command(flatten)]
+    key: Key,
 }
 
 /// Carries out a verb.
@@ -266,7 +265,7 @@ async fn up(up: Up, client: &Client, output: &Output) -> Result<ExitCode, Error>
     request.name = up.name.or(up.called).unwrap_or(request.name);
     request.from = up.from.unwrap_or_default();
     request.host = up.host;
-    request.idempotency_key = idempotency_key(up.idempotency_key.as_ref());
+    request.idempotency_key = up.key.or_made();
     let begun = Instant::now();
     let environment = resume(async || Ok(client.environments().up(request.clone()).await?.into_inner())).await?;
     if up.detach {

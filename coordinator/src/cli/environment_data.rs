@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use proto::v1;
 
-use super::client::{Client, idempotency_key, resume};
+use super::client::{Client, Key, resume};
 use super::environment::{named, ready};
 use super::error::Error;
 use super::output::Output;
@@ -23,9 +23,8 @@ pub struct Snapshot {
     /// Do not wait until it is taken
     #[arg(long)]
     detach: bool,
-    /// A repeated call with the same key finds the first one's snapshot
-    #[arg(long)]
-    idempotency_key: Option<String>,
+    #[command(flatten)]
+    key: Key,
 }
 
 /// Flags of `muster env clone`.
@@ -45,7 +44,7 @@ pub async fn snapshot(ask: Snapshot, client: &Client, output: &Output) -> Result
     let request = v1::SnapshotEnvironmentRequest {
         environment: named(ask.environment)?,
         name: ask.name,
-        idempotency_key: idempotency_key(ask.idempotency_key.as_ref()),
+        idempotency_key: ask.key.or_made(),
     };
     let seed = order(client, &request).await?;
     if ask.detach {
@@ -91,7 +90,7 @@ pub async fn clone(ask: Clone, client: &Client, output: &Output) -> Result<ExitC
     let request = v1::SnapshotEnvironmentRequest {
         environment: ask.environment,
         name: format!("clone-{}", &unique[20..]),
-        idempotency_key: idempotency_key(None),
+        idempotency_key: Key::made(),
     };
     let seed = order(client, &request).await?;
     let seed = wait(client, output, &seed.id).await?;
@@ -106,7 +105,7 @@ pub async fn clone(ask: Clone, client: &Client, output: &Output) -> Result<ExitC
         from: address(&seed),
         grant: here.grant,
         grant_host: here.grant_host,
-        idempotency_key: idempotency_key(None),
+        idempotency_key: Key::made(),
         ..v1::UpEnvironmentRequest::default()
     };
     let made = resume(async || Ok(client.environments().up(up.clone()).await?.into_inner())).await?;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use proto::v1;
 
-use super::client::{Client, idempotency_key};
+use super::client::{Client, Key};
 use super::error::Error;
 use super::host::split_changes;
 use super::output::{Output, dash, pairs};
@@ -53,7 +53,7 @@ pub async fn run(command: Command, client: &Client, output: &Output) -> Result<E
                 host: host.clone(),
                 labels: set,
                 ttl_micros: time::parse("--ttl", &ttl)?,
-                idempotency_key: idempotency_key(None),
+                idempotency_key: Key::made(),
             };
             let made = tokens.create(request).await?.into_inner();
             output.show(&made, || {

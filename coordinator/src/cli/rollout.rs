@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use proto::v1;
 
-use super::client::{Client, idempotency_key, resume};
+use super::client::{Client, Key, resume};
 use super::error::Error;
 use super::output::{Output, dash, short};
 use super::terminal::Block;
@@ -83,9 +83,8 @@ pub struct Start {
     /// Do not wait for the outcome
     #[arg(long)]
     detach: bool,
-    /// A repeated call with the same key finds the first one's rollout
-    #[arg(long)]
-    idempotency_key: Option<String>,
+    #[command(flatten)]
+    key: Key,
 }
 
 /// A rollout, and why it is changed.
@@ -194,7 +193,7 @@ fn change_request(change: &Change) -> v1::ChangeRolloutRequest {
     v1::ChangeRolloutRequest {
         rollout: change.rollout.clone(),
         reason: change.reason.clone(),
-        idempotency_key: idempotency_key(None),
+        idempotency_key: Key::made(),
     }
 }
 
@@ -202,7 +201,7 @@ async fn start(flags: Start, client: &Client, output: &Output) -> Result<ExitCod
     let request = v1::StartRolloutRequest {
         reason: flags.reason,
         unlock: flags.unlock,
-        idempotency_key: idempotency_key(flags.idempotency_key.as_ref()),
+        idempotency_key: flags.key.or_made(),
         ..request(&flags.what)?
     };
     let rollout = resume(async || Ok(client.rollouts().start(request.clone()).await?.into_inner())).await?;

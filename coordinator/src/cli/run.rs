@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use clap::{Args, Subcommand};
 use proto::v1;
 
-use super::client::{Client, idempotency_key, resume};
+use super::client::{Client, Key, resume};
 use super::error::Error;
 use super::output::{Output, dash, short};
 use super::{repository, time};
@@ -62,9 +62,8 @@ pub struct Start {
     /// Show the log and wait for the verdict
     #[arg(long)]
     wait: bool,
-    /// A repeated call with the same key finds the first one's run
-    #[arg(long)]
-    idempotency_key: Option<String>,
+    #[command(flatten)]
+    key: Key,
 }
 
 /// Carries out a verb.
@@ -100,7 +99,7 @@ async fn start(flags: Start, client: &Client, output: &Output) -> Result<ExitCod
         commit,
         build,
         selector: flags.selector,
-        idempotency_key: idempotency_key(flags.idempotency_key.as_ref()),
+        idempotency_key: flags.key.or_made(),
     };
     let run = resume(async || Ok(client.runs().start(request.clone()).await?.into_inner())).await?;
     if !flags.wait {

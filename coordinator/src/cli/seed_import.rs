@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 use proto::v1::{self, import_seed_request::Part};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::client::{Client, idempotency_key, resume};
+use super::client::{Client, Key, resume};
 use super::context::text;
 use super::error::Error;
 use super::output::Output;
@@ -66,9 +66,8 @@ pub struct Import {
     /// Do not wait until it is made
     #[arg(long)]
     detach: bool,
-    /// A repeated call with the same key finds the first one's seed
-    #[arg(long)]
-    idempotency_key: Option<String>,
+    #[command(flatten)]
+    key: Key,
 }
 
 /// A file that is sent.
@@ -131,7 +130,7 @@ fn read(import: Import) -> Result<(v1::ImportSeedHead, Vec<Sent>), Error> {
         inputs,
         canaries: canaries.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect(),
         host: import.host,
-        idempotency_key: idempotency_key(import.idempotency_key.as_ref()),
+        idempotency_key: import.key.or_made(),
         app: stack.app,
     };
     Ok((head, files))

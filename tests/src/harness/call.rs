@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::condition::eventually;
+use super::condition::{eventually, within};
 
 /// How long a call may take.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -156,16 +156,10 @@ impl Running {
     /// # Panics
     /// It does not end.
     pub fn finish(mut self) -> Output {
-        let end = self.begun + PATIENCE;
-        let status = loop {
-            if let Some(status) = self.child.try_wait().expect("a child of ours") {
-                break status;
-            }
-            if Instant::now() > end {
-                let _ = self.child.kill();
-                panic!("{} did not end within {PATIENCE:?}; it printed\n{}", self.shown, self.so_far());
-            }
-            std::thread::sleep(Duration::from_millis(5));
+        let ended = || self.child.try_wait().expect("a child of ours");
+        let Some(status) = within(PATIENCE, Duration::from_millis(5), ended) else {
+            let _ = self.child.kill();
+            panic!("{} did not end within {PATIENCE:?}; it printed\n{}", self.shown, self.so_far());
         };
         Output {
             code: status.code().unwrap_or(-1),

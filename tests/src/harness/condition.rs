@@ -5,19 +5,26 @@ use std::time::{Duration, Instant};
 /// How long whatever should be quick may take on a busy machine.
 pub const SOON: Duration = Duration::from_secs(60);
 
+/// What `look` finds; none: it found nothing within `limit`. Looks again after each `pause`.
+pub fn within<T>(limit: Duration, pause: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let end = Instant::now() + limit;
+    loop {
+        let found = look();
+        if found.is_some() || Instant::now() >= end {
+            return found;
+        }
+        std::thread::sleep(pause);
+    }
+}
+
 /// Looks again and again until `look` has something.
 ///
 /// # Panics
 /// It had nothing within `limit`; the message names what was waited for and the last reason why not.
 pub fn eventually<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
-    let end = Instant::now() + limit;
-    loop {
-        match look() {
-            Ok(found) => return found,
-            Err(why) => assert!(Instant::now() < end, "not within {limit:?}: {what}; last: {why}"),
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let mut last = String::new();
+    let found = within(limit, Duration::from_millis(20), || look().map_err(|why| last = why).ok());
+    found.unwrap_or_else(|| panic!("not within {limit:?}: {what}; last: {last}"))
 }
 
 /// Looks again and again until `is` holds.
@@ -26,4 +33,12 @@ pub fn eventually<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Resu
 /// It did not within `limit`.
 pub fn until(limit: Duration, what: &str, mut is: impl FnMut() -> bool) {
     eventually(limit, what, || if is() { Ok(()) } else { Err("not so".to_owned()) });
+}
+
+/// The same for what is timed: looks every millisecond.
+///
+/// # Panics
+/// It did not hold within [`SOON`].
+pub fn closely(what: &str, mut is: impl FnMut() -> bool) {
+    assert!(within(SOON, Duration::from_millis(1), || is().then_some(())).is_some(), "not within {SOON:?}: {what}");
 }

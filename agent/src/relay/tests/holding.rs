@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
 use super::rig::{App, KEY, LOOPBACK, Raw, Rig, config, get, route, until};
 use crate::relay::Limits;
@@ -11,6 +12,17 @@ const OLD_BOOT: &str = "00000000-0000-0000-0000-000000000000";
 
 async fn held_now(rig: &Rig, count: u64) -> bool {
     rig.client.table().await.expect("an answer").entries[0].held_now == count
+}
+
+/// A port whose route is held, and the request that waits there.
+async fn one_waits(rig: &Rig) -> (u16, JoinHandle<(u16, String)>) {
+    let port = rig.port().await;
+    let mut asleep = route(port, Mode::Http, 1, ([127, 0, 0, 1], 9).into());
+    asleep.held = true;
+    rig.client.set_route(asleep).await.expect("a good route");
+    let waiting = tokio::spawn(get(port));
+    until("a held request", || held_now(rig, 1)).await;
+    (port, waiting)
 }
 
 #[tokio::test]
@@ -70,12 +82,7 @@ async fn a_held_tcp_connection_goes_on_when_the_route_is_ready() {
 async fn what_is_held_too_long_or_too_many_is_turned_away() {
     let limits = Limits { hold: Duration::from_millis(300), held_per_port: 1, ..Limits::default() };
     let (_dir, rig) = Rig::limited(limits).await;
-    let port = rig.port().await;
-    let mut asleep = route(port, Mode::Http, 1, ([127, 0, 0, 1], 9).into());
-    asleep.held = true;
-    rig.client.set_route(asleep).await.expect("a good route");
-    let waiting = tokio::spawn(get(port));
-    until("a held request", || held_now(&rig, 1)).await;
+    let (port, waiting) = one_waits(&rig).await;
     let (status, body) = get(port).await;
     assert!(status == 503 && body.contains("E_HELD_TOO_MANY"), "{status} {body}");
     let (status, body) = waiting.await.expect("no panic");
@@ -125,12 +132,7 @@ async fn who_wants_something_of_a_held_route_is_told_once_and_also_after_giving_
 #[tokio::test]
 async fn what_waits_for_something_that_will_not_come_is_sent_away() {
     let (_dir, rig) = Rig::fresh().await;
-    let port = rig.port().await;
-    let mut asleep = route(port, Mode::Http, 1, ([127, 0, 0, 1], 9).into());
-    asleep.held = true;
-    rig.client.set_route(asleep).await.expect("a good route");
-    let waiting = tokio::spawn(get(port));
-    until("a held request", || held_now(&rig, 1)).await;
+    let (port, waiting) = one_waits(&rig).await;
     rig.client.refuse_held(port, "somebody else's").await.expect("fine");
     assert!(held_now(&rig, 1).await);
     rig.client.refuse_held(port, KEY).await.expect("done");

@@ -22,21 +22,12 @@ use tokio::task::JoinHandle;
 use crate::relay::client::Client;
 use crate::relay::protocol::{Mode, RouteSpec};
 use crate::relay::{Config, Error, Limits, run};
+pub use crate::waiting::until;
 
 pub const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 pub const KEY: &str = "target:bot/production:web";
 /// Longer than anything here takes.
 pub const LONG: Duration = Duration::from_secs(20);
-
-/// Waits for `condition`, which another task or process brings about.
-pub async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
-    let waited = tokio::time::timeout(LONG, async {
-        while !condition().await {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    });
-    assert!(waited.await.is_ok(), "{what} did not come about");
-}
 
 /// A relay in this process.
 pub struct Rig {

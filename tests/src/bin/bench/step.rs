@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tests::harness::clean::LABEL;
 use tests::harness::cluster::Cluster;
+use tests::harness::condition::closely;
 use tests::harness::docker;
 
 use super::engine::Engine;
@@ -48,9 +49,7 @@ fn by_hand(engine: &mut Engine, network: &str, label: &str, round: u32) -> (f64,
     let shown = engine.call("GET", &format!("/containers/{id}/json"), &Value::Null);
     let address = shown["NetworkSettings"]["Networks"][network]["IPAddress"].as_str().expect("an address").to_owned();
     let target = format!("{address}:8000").parse().expect("an address");
-    while TcpStream::connect_timeout(&target, Duration::from_secs(1)).is_err() {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    closely("a connection", || TcpStream::connect_timeout(&target, Duration::from_secs(1)).is_ok());
     (begun.elapsed().as_secs_f64() * 1000.0, id)
 }
 
