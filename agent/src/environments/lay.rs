@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use domain::stack::Durability;
 use futures::future::try_join_all;
@@ -20,6 +20,8 @@ use crate::seeds::sealed::{Login, Sealed, volume};
 
 /// Resets that can be taken back.
 const KEPT: usize = 3;
+/// How long a store may take to write down what it has before a reset.
+const WRITE: Duration = Duration::from_secs(10);
 
 /// Lays the data that the order asks for, unless it lies there. Durable when this returns.
 ///
@@ -117,8 +119,15 @@ async fn set_aside(host: &Arc<Host>, plan: &Plan, epoch: u64) -> Result<(), Fail
     let own_containers: Vec<_> = all.into_iter().filter(|one| one.labels.slot == plan.id).collect();
     // A frozen one does not die.
     super::thaw(host, &own_containers).await?;
-    // Killed: what they have not written they would have lost in a crash, too.
-    try_join_all(own_containers.into_iter().map(|one| async move { host.engine.remove(&one.id).await })).await?;
+    try_join_all(own_containers.into_iter().map(|one| async move {
+        // What a store holds in memory only is to come back with an undo; of others nothing comes back.
+        let is_store = plan.stack.services.get(&one.labels.part).is_some_and(|service| service.store.is_some());
+        if one.running && is_store {
+            host.engine.stop(&one.id, WRITE).await?;
+        }
+        host.engine.remove(&one.id).await
+    }))
+    .await?;
     let (from, to) = (own(host, plan).join("volumes"), aside(&host.pool, &plan.id, epoch));
     let moved = tokio::task::spawn_blocking(move || move_aside(&from, &to)).await;
     let failed = |why: String| Failure::passing("E_POOL", format!("the data of {} is not set aside: {why}", plan.id));
@@ -128,6 +137,7 @@ async fn set_aside(host: &Arc<Host>, plan: &Plan, epoch: u64) -> Result<(), Fail
 /// One rename; a second attempt finds it done.
 fn move_aside(from: &Path, to: &Path) -> io::Result<()> {
     files::private_dir(to)?;
+    crate::failpoints::effect("data.aside");
     match std::fs::rename(from, to.join("volumes")) {
         Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(()),
         // An attempt that was killed after the rename has begun to lay the new data: that is no state to keep.
