@@ -124,6 +124,12 @@ impl Agent {
         self.facts.now(about.ok().and_then(Result::ok).map(|about| about.version).unwrap_or_default())
     }
 
+    /// Endings of containers from now on; none among them: the engine is there (again).
+    #[must_use]
+    pub fn endings(&self) -> tokio::sync::broadcast::Receiver<crate::engine::Ended> {
+        self.host.watch.subscribe()
+    }
+
     /// Ids of the runs that are under way.
     #[must_use]
     pub fn running(&self) -> Vec<String> {

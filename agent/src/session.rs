@@ -112,6 +112,7 @@ async fn once(agent: &Arc<Agent>, coordinator: &str, cap: &mut Duration) -> Resu
     let renewal = tokio::time::sleep(due);
     tokio::pin!(renewal);
     let mut sequence = 0;
+    let mut endings = agent.endings();
     loop {
         tokio::select! {
             message = down.message() => {
@@ -124,6 +125,12 @@ async fn once(agent: &Arc<Agent>, coordinator: &str, cap: &mut Duration) -> Resu
                 agent.fence.save_seq(&agent.state).await?;
                 let facts = Some((&agent.facts().await).into());
                 send(v1::AgentMessage { message: Some(Up::Heartbeat(v1::Heartbeat { sequence, facts })) }).await?;
+            }
+            ending = endings.recv() => {
+                // The engine is back: nothing is placed here before the coordinator knows.
+                if matches!(ending, Ok(None)) {
+                    heartbeat.reset_immediately();
+                }
             }
             () = &mut renewal => return Err(Ended::RenewalDue),
         }

@@ -26,12 +26,22 @@ use crate::host::Host;
 /// Nothing stands still for longer, whatever happens to the agent.
 pub const LIMIT: Duration = Duration::from_secs(2);
 
+/// How long an environment that begins to run may take to be ready.
+const SETTLES: Duration = Duration::from_secs(60);
+
 /// Takes a snapshot of an environment of this host.
 pub(super) async fn run(setup: &Setup, order: &v1::SeedOrder, environment: &str) -> Result<Made, Failure> {
     let host = &setup.host;
     let state = |text: &str| Failure::lasting("E_SNAPSHOT_STATE", format!("{text}; bring the environment up first"));
-    let view = setup.environments.watch(environment).ok_or_else(|| state("the environment is not on this host"))?;
-    let view = view.borrow().clone();
+    let mut views =
+        setup.environments.watch(environment).ok_or_else(|| state("the environment is not on this host"))?;
+    // An agent that has just begun finds out first what runs.
+    let settled = |view: &View| !matches!(view.observed.state, EnvironmentState::Pending | EnvironmentState::Starting);
+    let view = match tokio::time::timeout(SETTLES, views.wait_for(settled)).await {
+        Ok(Ok(view)) => view.clone(),
+        Ok(Err(_)) => return Err(state("the environment is not on this host any more")),
+        Err(_) => return Err(state("the environment is not ready")),
+    };
     if view.observed.state != EnvironmentState::Ready {
         return Err(state("the environment is not ready"));
     }
