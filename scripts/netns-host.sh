@@ -1,12 +1,16 @@
 #!/usr/bin/env bash
 # A host of its own: a network namespace with its own address, bridges, iptables and Docker Engine.
 #
-#   scripts/netns-host.sh up NAME INDEX      make it; prints ADDRESS, GATEWAY, DOCKER_HOST and NETNS, ready for `eval`
+#   scripts/netns-host.sh up NAME INDEX [live-restore]
+#                                            make it (live-restore: its containers outlive its engine); prints ADDRESS, GATEWAY, DOCKER_HOST and NETNS, ready for `eval`
 #   scripts/netns-host.sh show NAME          print the same again
 #   scripts/netns-host.sh exec NAME CMD…     run a command in it (an agent, say), with its DOCKER_HOST
 #   scripts/netns-host.sh load NAME IMAGE…   give it images that this machine's engine has
-#   scripts/netns-host.sh cut NAME           drop everything between it and the machine, both ways, silently
+#   scripts/netns-host.sh cut NAME [in|out]  drop everything between it and the machine, silently: both ways, or
+#                                            only what comes in or goes out
 #   scripts/netns-host.sh heal NAME          let it through again
+#   scripts/netns-host.sh engine NAME kill|stop|start
+#                                            end its engine at once (SIGKILL) or in order (SIGTERM), or start it again
 #   scripts/netns-host.sh down NAME          remove all of it
 #
 # INDEX (0–255) picks the addresses: the machine is 10.231.INDEX.1, the host is 10.231.INDEX.2. It reaches
@@ -14,7 +18,7 @@
 # MUSTER_NETNS_STATE  where the engines' data lies (default ~/.cache/muster/netns).
 set -euo pipefail
 
-usage() { sed -n '4,10s/^# *//p' "$0" >&2; exit 2; }
+usage() { sed -n '4,15s/^# *//p' "$0" >&2; exit 2; }
 [[ $# -ge 2 ]] || usage
 VERB=$1 NAME=$2
 shift 2
@@ -43,7 +47,7 @@ show() {
 }
 
 up() {
-  if [[ ! ${1:-} =~ ^(0|[1-9][0-9]{0,2})$ ]] || (($1 > 255)); then usage; fi
+  if [[ ! ${1:-} =~ ^(0|[1-9][0-9]{0,2})$ ]] || (($1 > 255)) || [[ ! ${2:-} =~ ^(live-restore)?$ ]]; then usage; fi
   if [[ -e $DIR/index && $(<"$DIR/index") != "$1" ]]; then
     echo "netns-host: '$NAME' exists with index $(<"$DIR/index")" >&2
     exit 1
@@ -54,6 +58,7 @@ up() {
     [[ ! -e /sys/class/net/mstr$1 ]] || { echo "netns-host: index $1 is in use" >&2; exit 1; }
     mkdir -p "$DIR"
     echo "$1" >"$DIR/index"
+    echo "${2:-}" >"$DIR/restore"
   fi
   local outer
   outer=$(outer)
@@ -80,14 +85,15 @@ forget_dead() {
 }
 
 start_engine() {
-  local pid end
+  local pid end more=()
   if ! pid=$(own_pid); then
+    if [[ $(cat "$DIR/restore" 2>/dev/null) == live-restore ]]; then more=(--live-restore); fi
     forget_dead "$PIDFILE" "$DIR/exec/containerd/containerd.pid"
     # Its own containerd namespaces: where a system-wide containerd runs, dockerd would share it.
     # nsenter and not `ip netns exec`, which hides the cgroups.
     setsid nohup nsenter --net="$NETNS" -- dockerd --data-root "$DIR/data" --exec-root "$DIR/exec" --host "$SOCKET" \
       --pidfile "$PIDFILE" --shutdown-timeout 3 \
-      --containerd-namespace "moby-$NAME" --containerd-plugins-namespace "plugins-$NAME" \
+      --containerd-namespace "moby-$NAME" --containerd-plugins-namespace "plugins-$NAME" "${more[@]}" \
       >>"$DIR/dockerd.log" 2>&1 </dev/null &
     pid=$!
   fi
@@ -109,12 +115,27 @@ stop_engine() {
   pid=$(own_pid) || return 0
   mapfile -t containers < <(timeout 10 docker --host "$SOCKET" ps -aq 2>/dev/null)
   if ((${#containers[@]})); then timeout 60 docker --host "$SOCKET" rm -f -v "${containers[@]}" >/dev/null 2>&1 || true; fi
-  kill "$pid"
-  end=$((SECONDS + 30))
+  end_engine "$pid" TERM
+}
+
+# Sends it a signal and waits for its end; after 30 s by SIGKILL.
+end_engine() {
+  local pid=$1 end=$((SECONDS + 30))
+  kill "-$2" "$pid"
   while [[ -d /proc/$pid && $(sed -n 's/^State:\t\(.\).*/\1/p' "/proc/$pid/status" 2>/dev/null) != Z ]]; do
     if ((SECONDS >= end)); then kill -KILL "$pid" 2>/dev/null || true; break; fi
     sleep 0.05
   done
+}
+
+engine() {
+  local pid
+  case ${1:-} in
+    start) start_engine ;;
+    kill) if pid=$(own_pid); then end_engine "$pid" KILL; fi ;;
+    stop) if pid=$(own_pid); then end_engine "$pid" TERM; fi ;;
+    *) usage ;;
+  esac
 }
 
 # Ends what no engine could: shims and the containers below them, known by our exec root.
@@ -126,14 +147,20 @@ end_leftovers() {
   done
 }
 
-# The two rules of a cut. Each drops what arrives, so that no sender is told.
-rules() { # -C, -I or -D
-  iptables -w -t raw "$1" PREROUTING -i "$(outer)" -j DROP
-  inside iptables -w -t raw "$1" PREROUTING -i "$INSIDE" -j DROP
+# The two rules of a cut. Each drops what arrives, so that no sender is told. $1: -C, -I or -D
+rule_out() { iptables -w -t raw "$1" PREROUTING -i "$(outer)" -j DROP; }
+rule_in() { inside iptables -w -t raw "$1" PREROUTING -i "$INSIDE" -j DROP; }
+cut() {
+  case ${1:-both} in
+    both) cut out; cut in ;;
+    out | in) "rule_$1" -C 2>/dev/null || "rule_$1" -I ;;
+    *) usage ;;
+  esac
 }
-is_cut() { iptables -w -t raw -C PREROUTING -i "$(outer)" -j DROP 2>/dev/null; }
-cut() { is_cut || rules -I; }
-heal() { if is_cut; then rules -D; fi; }
+heal() {
+  local way
+  for way in out in; do if "rule_$way" -C 2>/dev/null; then "rule_$way" -D; fi; done
+}
 
 load() {
   docker save "$@" | docker --host "$SOCKET" load -q
@@ -161,7 +188,8 @@ case $VERB in
     exec nsenter --net="$NETNS" -- "$@"
     ;;
   load) index >/dev/null; load "$@" ;;
-  cut) cut ;;
+  cut) cut "$@" ;;
+  engine) index >/dev/null; engine "$@" ;;
   heal) heal ;;
   down) down ;;
   *) usage ;;

@@ -1,4 +1,8 @@
-//! Places where a fault test ends the process, once. Without the feature `failpoints` they are nothing.
+//! Places where a fault test ends the process. Without the feature `failpoints` they are nothing.
+//!
+//! *Named* failpoints are set by `MUSTER_FAILPOINTS` and hit once. *Effects* are everything that changes something
+//! outside this process, counted: a test lists them in one pass of a command, and kills the agent before each of them
+//! in the passes after.
 
 use std::path::{Path, PathBuf};
 
@@ -11,9 +15,12 @@ pub struct Failpoints {
 }
 
 impl Failpoints {
-    /// Reads `MUSTER_FAILPOINTS` (`name=abort,…`); marks of spent ones lie in `state_dir`.
+    /// Reads `MUSTER_FAILPOINTS` (`name=abort,…`); marks of spent ones lie in `state_dir`, as do the files that arm
+    /// effects: see [`effect`].
     #[must_use]
     pub fn read(state_dir: &Path) -> Self {
+        #[cfg(feature = "failpoints")]
+        effects::watch(state_dir);
         Self {
             #[cfg(feature = "failpoints")]
             set: std::env::var("MUSTER_FAILPOINTS")
@@ -35,8 +42,7 @@ impl Failpoints {
         let mark = self.folder.join(format!("failpoint.{name}"));
         if std::fs::OpenOptions::new().write(true).create_new(true).open(&mark).is_ok() {
             let _ = crate::files::sync_folder(&self.folder);
-            let me = rustix::process::getpid();
-            let _ = rustix::process::kill_process(me, rustix::process::Signal::KILL);
+            die();
         }
     }
 
@@ -44,5 +50,58 @@ impl Failpoints {
     #[cfg(not(feature = "failpoints"))]
     pub fn hit(&self, _name: &str) {
         let _ = &self.folder;
+    }
+}
+
+/// Something outside this process is about to change. While `STATE_DIR/effects.log` exists its name is added there;
+/// when `STATE_DIR/effects.kill` appears with a number `n`, the n-th effect from then on is not reached.
+#[cfg(feature = "failpoints")]
+pub fn effect(name: &str) {
+    effects::count(name);
+}
+
+/// Nothing: this binary has no failpoints.
+#[cfg(not(feature = "failpoints"))]
+#[inline]
+pub fn effect(_name: &str) {}
+
+#[cfg(feature = "failpoints")]
+fn die() {
+    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+}
+
+#[cfg(feature = "failpoints")]
+mod effects {
+    use std::io::Write as _;
+    use std::path::{Path, PathBuf};
+    use std::sync::{Mutex, OnceLock, PoisonError};
+
+    /// Where the agent of this process keeps its state.
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    /// Effects that are left, this one included, while it is armed.
+    static LEFT: Mutex<Option<u64>> = Mutex::new(None);
+
+    pub fn watch(folder: &Path) {
+        let _ = FOLDER.set(folder.to_owned());
+    }
+
+    pub fn count(name: &str) {
+        let Some(folder) = FOLDER.get() else { return };
+        // The lock is held to the end: nobody passes a process that is about to die.
+        let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(mut log) = std::fs::OpenOptions::new().append(true).open(folder.join("effects.log")) {
+            let _ = writeln!(log, "{name}");
+        }
+        let kill = folder.join("effects.kill");
+        if let Ok(text) = std::fs::read_to_string(&kill) {
+            // Removed first: the restarted process is not armed.
+            let _ = std::fs::remove_file(&kill);
+            *left = text.trim().parse().ok();
+        }
+        match left.as_mut() {
+            Some(0 | 1) => super::die(),
+            Some(more) => *more -= 1,
+            None => {}
+        }
     }
 }

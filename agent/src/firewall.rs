@@ -198,6 +198,7 @@ impl Firewall {
                 wall.replace(family, &now)
             };
             // Somebody else may have changed something since it was read; then all of it was refused.
+            crate::failpoints::effect("firewall.write");
             if let Err(why) = self.tables.write(family, &text).await {
                 last = why;
                 continue;

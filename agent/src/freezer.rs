@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::failpoints::effect;
+
 /// Longest time until a container's last process has stopped.
 const WITHIN: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(2);
@@ -127,6 +129,7 @@ fn is_frozen(switch: &Switch) -> Result<bool, Error> {
 #[async_trait]
 impl Freezer for Cgroups {
     async fn freeze(&self, one: &Boxed) -> Result<(), Error> {
+        effect("freezer.freeze");
         let switch = self.switch(one).ok_or(Error::NoGroup(one.pid))?;
         write(&switch.write, switch.frozen)?;
         let frozen = tokio::time::timeout(WITHIN, async {
@@ -147,6 +150,7 @@ impl Freezer for Cgroups {
     }
 
     async fn thaw(&self, one: &Boxed) -> Result<(), Error> {
+        effect("freezer.thaw");
         match self.switch(one) {
             Some(switch) => match write(&switch.write, switch.thawed) {
                 Err(Error::Io { why, .. }) if why.kind() == io::ErrorKind::NotFound => Ok(()),

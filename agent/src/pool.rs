@@ -44,6 +44,8 @@ use image::Image;
 use record::{Hold, Record};
 use upkeep::Upkeep;
 
+use crate::failpoints::effect;
+
 /// Floor of free space unless the settings say otherwise, in bytes; less in small pools.
 const FLOOR: u64 = 2 << 30;
 
@@ -235,6 +237,7 @@ impl Pool {
     /// # Errors
     /// As there, and as [`Pool::check_floor`].
     pub async fn create_dir(self: &Arc<Self>, folder: PathBuf) -> Result<()> {
+        effect("pool.create");
         self.blocking(move |pool| {
             pool.check_floor()?;
             pool.backend.create(&folder)
@@ -247,6 +250,7 @@ impl Pool {
     /// # Errors
     /// As there, and as [`Pool::check_floor`].
     pub async fn clone_tree(self: &Arc<Self>, from: PathBuf, to: PathBuf) -> Result<Cloned> {
+        effect("pool.clone");
         self.blocking(move |pool| {
             pool.check_floor()?;
             pool.backend.clone_tree(&from, &to)
@@ -267,6 +271,7 @@ impl Pool {
     /// # Errors
     /// As there.
     pub fn remove_now(&self, folder: &Path) -> Result<()> {
+        effect("pool.remove");
         self.check()?;
         self.backend.remove(folder)?;
         self.upkeep.lock().unwrap_or_else(PoisonError::into_inner).removed = true;
@@ -286,6 +291,7 @@ impl Pool {
     /// # Errors
     /// As there.
     pub async fn sync(self: &Arc<Self>, folder: PathBuf) -> Result<()> {
+        effect("pool.sync");
         self.blocking(move |pool| pool.backend.sync(&folder)).await
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use domain::time::Timestamp;
 
+use crate::failpoints::effect;
 use crate::relay::client::{Client, ClientError};
 use crate::relay::protocol::{Code, Drained, Mode, PortRange, RouteSpec};
 
@@ -171,14 +172,17 @@ fn failed(why: ClientError) -> Error {
 #[async_trait]
 impl Routes for Relay {
     async fn allocate(&self, key: &str, bind: IpAddr) -> Result<u16> {
+        effect("route.allocate");
         self.client.allocate_port(key, bind, Some(self.range)).await.map_err(failed)
     }
 
     async fn release(&self, port: u16, key: &str) -> Result<()> {
+        effect("route.release");
         self.client.release_port(port, key).await.map_err(failed)
     }
 
     async fn set(&self, route: Route) -> Result<()> {
+        effect("route.set");
         let mode = match route.mode {
             domain::app::Mode::Tcp => Mode::Tcp,
             domain::app::Mode::Http => Mode::Http,
@@ -197,6 +201,7 @@ impl Routes for Relay {
     }
 
     async fn hold(&self, hold: Hold) -> Result<()> {
+        effect("route.hold");
         self.put(RouteSpec {
             port: hold.port,
             bind: hold.bind,
@@ -223,6 +228,7 @@ impl Routes for Relay {
     }
 
     async fn remove(&self, port: u16, key: &str) -> Result<()> {
+        effect("route.remove");
         let mut generations = self.generations.lock().await;
         let generation = self.next(&mut generations, port).await?;
         generations.remove(&port);

@@ -6,4 +6,6 @@ mod agent;
 mod bad_input;
 mod coordinator;
 mod cut;
+mod engine;
+mod kills;
 mod relay;

@@ -13,6 +13,8 @@ use super::{
     Image, Labels, Listed, LogQuery, NetworkSpec, Result, VolumeSpec,
 };
 
+use crate::failpoints::effect;
+
 mod containers;
 mod images;
 mod objects;
@@ -107,6 +109,7 @@ impl Engine for Docker {
     }
 
     async fn create_network(&self, spec: &NetworkSpec) -> Result<()> {
+        effect("network.create");
         objects::create_network(self.client().await?, spec).await
     }
 
@@ -123,10 +126,12 @@ impl Engine for Docker {
     }
 
     async fn remove_network(&self, name: &str) -> Result<()> {
+        effect("network.remove");
         objects::remove_network(self.client().await?, name).await
     }
 
     async fn create_volume(&self, spec: &VolumeSpec) -> Result<()> {
+        effect("volume.create");
         objects::create_volume(self.client().await?, spec).await
     }
 
@@ -139,27 +144,33 @@ impl Engine for Docker {
     }
 
     async fn remove_volume(&self, name: &str) -> Result<()> {
+        effect("volume.remove");
         objects::remove_volume(self.client().await?, name).await
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<String> {
+        effect("container.create");
         containers::create(self.client().await?, spec).await
     }
 
     async fn connect(&self, id: &str, network: &str) -> Result<()> {
+        effect("container.connect");
         objects::connect(self.client().await?, id, network).await
     }
 
     async fn start(&self, id: &str) -> Result<()> {
+        effect("container.start");
         let client = self.client().await?;
         client.start_container(id, None).await.map_err(|why| failed(id, why))
     }
 
     async fn stop(&self, id: &str, grace: Duration) -> Result<()> {
+        effect("container.stop");
         containers::stop(self.client().await?, id, grace).await
     }
 
     async fn remove(&self, id: &str) -> Result<()> {
+        effect("container.remove");
         containers::remove(self.client().await?, id).await
     }
 
@@ -176,6 +187,7 @@ impl Engine for Docker {
     }
 
     async fn exec(&self, id: &str, argv: &[String], timeout: Duration) -> Result<Executed> {
+        effect("container.exec");
         streams::exec(self.client().await?, id, argv, timeout).await
     }
 

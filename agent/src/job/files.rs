@@ -10,6 +10,7 @@ use std::path::Path;
 /// # Errors
 /// Any step failed; the old file, if there was one, is then still whole.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    crate::failpoints::effect("file.write");
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;

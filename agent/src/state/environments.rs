@@ -10,6 +10,8 @@ use sqlx::Row as _;
 
 use super::{Error, Result, State};
 
+use crate::failpoints::effect;
+
 /// A folder on this host, as it was when its owner granted it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Folder {
@@ -40,6 +42,7 @@ impl State {
     /// # Errors
     /// SQLite says no.
     pub async fn put_environment(&self, stored: &Stored) -> Result<()> {
+        effect("state.put");
         let folder = stored.folder.as_ref();
         sqlx::query(
             "INSERT INTO environments (id, generation, message, folder, device, inode, images, gone)
@@ -88,6 +91,7 @@ impl State {
     /// # Errors
     /// SQLite says no.
     pub async fn forget_environment(&self, id: &str) -> Result<()> {
+        effect("state.forget");
         sqlx::query("DELETE FROM environments WHERE id = $1").bind(id).execute(&self.pool).await?;
         Ok(())
     }

@@ -74,3 +74,18 @@ fn cut_off_while_it_is_checked_a_host_undoes_by_itself_and_is_brought_forward_wh
     });
     assert!(fleet.scheduler_never_doubled() >= 2);
 }
+
+#[test]
+fn cut_off_one_way_only_a_host_is_unreachable_and_comes_back() {
+    let Some(_turn) = real::turn() else { return };
+    let namespace = Namespace::up("muster-it-one-way", 234);
+    let port = u16::try_from(16_000 + std::process::id() % 1000).expect("a port");
+    let cluster = Cluster::with(&Options { everywhere: Some(port), ..Options::default() });
+    let host = cluster.host("edge-1").inside(&namespace).join();
+    for way in ["in", "out"] {
+        namespace.cut_one_way(way);
+        cluster.wait_host(&host.name, "UNREACHABLE", Duration::from_secs(60));
+        namespace.heal();
+        cluster.wait_host(&host.name, "READY", Duration::from_secs(60));
+    }
+}

@@ -106,7 +106,9 @@ fn a_snapshot_of_mariadb_under_writes_has_no_hole_and_passes_its_own_check() {
     eventually(SOON, "it writes", || written().and_then(|n| if n > 200 { Ok(()) } else { Err(n.to_string()) }));
     stand.muster(&["env", "snapshot", "bug", "one"]).ok();
     let then = written().expect("counted");
-    eventually(SOON, "it goes on writing", || written().and_then(|n| if n > then { Ok(()) } else { Err(n.to_string()) }));
+    eventually(SOON, "it goes on writing", || {
+        written().and_then(|n| if n > then { Ok(()) } else { Err(n.to_string()) })
+    });
     assert_eq!(stand.exec("one", "db", &["touch", "/tmp/stop"]).code, 0);
     writer.wait().expect("it ends");
 

@@ -29,9 +29,19 @@ impl Namespace {
     /// The script fails.
     #[must_use]
     pub fn up(name: &str, index: u8) -> Self {
+        Self::with(name, index, &[])
+    }
+
+    /// The same; its containers outlive its engine.
+    #[must_use]
+    pub fn restoring(name: &str, index: u8) -> Self {
+        Self::with(name, index, &["live-restore"])
+    }
+
+    fn with(name: &str, index: u8, more: &[&str]) -> Self {
         // What a killed test left.
         let _ = Command::new(root().join("scripts/netns-host.sh")).args(["down", name]).output();
-        let shown = script(&["up", name, &index.to_string()]);
+        let shown = script(&[&["up", name, &index.to_string()], more].concat());
         let value = |key: &str| {
             let start = format!("{key}=");
             shown.lines().find_map(|line| line.strip_prefix(&start)).unwrap_or_default().to_owned()
@@ -59,6 +69,23 @@ impl Namespace {
     /// Drops everything between it and this machine, both ways, silently.
     pub fn cut(&self) {
         script(&["cut", &self.name]);
+    }
+
+    /// Drops only what comes `in` or goes `out`.
+    pub fn cut_one_way(&self, way: &str) {
+        script(&["cut", &self.name, way]);
+    }
+
+    /// SIGKILL of its engine, and a start.
+    pub fn crash_engine(&self) {
+        script(&["engine", &self.name, "kill"]);
+        script(&["engine", &self.name, "start"]);
+    }
+
+    /// Its engine is ended in order, and started again.
+    pub fn restart_engine(&self) {
+        script(&["engine", &self.name, "stop"]);
+        script(&["engine", &self.name, "start"]);
     }
 
     /// Lets it through again.
