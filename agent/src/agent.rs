@@ -284,6 +284,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), E
     environments.load().await?;
     let seeds = Seeds::new(Arc::clone(&host), Arc::clone(&environments), connection.clone());
     seeds.load().await;
+    crate::changes::sweep(&environments).await;
     let logs = Logs::new(connection.clone());
     let runs = Runs::new(runs::Setup {
         host: Arc::clone(&host),

@@ -47,6 +47,7 @@ mod variables;
 use failure::Failure;
 pub use guest::Guest;
 pub use sleep::{containers, thaw};
+pub use variables::postgres as postgres_login;
 
 /// What is wanted of an environment.
 #[derive(Clone, PartialEq)]
@@ -268,7 +269,9 @@ impl Environments {
         Ok(())
     }
 
-    fn wanted(&self, id: &str) -> Option<Wanted> {
+    /// What is wanted of an environment.
+    #[must_use]
+    pub fn wanted(&self, id: &str) -> Option<Wanted> {
         self.running().get(id).map(|running| running.wanted.borrow().clone())
     }
 
@@ -318,7 +321,7 @@ impl Environments {
         // Those that seeds are made in are the seeds' own business.
         let stays = |id: &String, run: &String| match run.as_str() {
             "" => keep.contains(id),
-            _ => runs.contains(run) || crate::seeds::is_one(run),
+            _ => runs.contains(run) || crate::seeds::is_one(run) || crate::changes::is_one(run),
         };
         for (id, run) in &held {
             if !stays(id, run)
@@ -327,7 +330,8 @@ impl Environments {
                 tracing::warn!(environment = %id, %why, "a surplus environment cannot be removed");
             }
         }
-        self.forgotten(stays).await;
+        // Nobody compares with what is not even held.
+        self.forgotten(|id, run| stays(id, run) && !crate::changes::is_one(run)).await;
         self.tell_all();
     }
 
@@ -372,7 +376,13 @@ impl Environments {
     /// Keeps an environment awake for as long as the answer lives; none: it is not here.
     #[must_use]
     pub fn guest(&self, id: &str) -> Option<Guest> {
-        self.running().get(id).map(|running| Guest::new(&running.door, running.view.clone()))
+        self.running().get(id).map(|running| Guest::new(&running.door, running.view.clone(), false))
+    }
+
+    /// The same for somebody whose stay is no use of it.
+    #[must_use]
+    pub fn quiet_guest(&self, id: &str) -> Option<Guest> {
+        self.running().get(id).map(|running| Guest::new(&running.door, running.view.clone(), true))
     }
 
     /// The stable published port of a service's container port.

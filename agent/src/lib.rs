@@ -1,6 +1,7 @@
 //! The agent of one host: it dials its coordinator, makes what is ordered so on the container engine, and keeps it so.
 
 pub mod agent;
+pub mod changes;
 pub mod clock;
 pub mod config;
 pub mod engine;

@@ -93,6 +93,7 @@ pub async fn serve(host: Arc<Host>, environments: Arc<Environments>, channel: Ch
     let ended = match order.what {
         Some(What::Exec(ref exec)) => self::exec(&host, &environments, &order, exec, &up, &mut down).await,
         Some(What::Port(port)) => connect(&host, &environments, &order, port, &up, &mut down).await,
+        Some(What::Diff(ref diff)) => compare(&host, &environments, &order, diff, &up, &mut down).await,
         None => Err(Error::refused("E_TUNNEL", "the order says nothing that this agent knows; upgrade it")),
     };
     if let Err(Error::Refused { code, text }) = ended {
@@ -101,6 +102,22 @@ pub async fn serve(host: Arc<Host>, environments: Arc<Environments>, channel: Ch
     // To let go of the answers cancels the call, with what is still on its way up: the coordinator ends it.
     drop(up);
     let _ = tokio::time::timeout(GOODBYE, async { while let Ok(Some(_)) = down.message().await {} }).await;
+}
+
+/// The comparison of its data with its seed, for as long as somebody listens.
+async fn compare(
+    host: &Host,
+    environments: &Arc<Environments>,
+    order: &v1::TunnelOrder,
+    diff: &v1::DiffOrder,
+    up: &Up,
+    down: &mut Streaming<v1::TunnelFrame>,
+) -> Result<(), Error> {
+    let gone = async { while let Ok(Some(_)) = down.message().await {} };
+    tokio::select! {
+        ended = crate::changes::run(host, environments, &order.environment, diff, up) => Ok(ended?),
+        () = gone => Err(Error::Gone),
+    }
 }
 
 /// A connection to a published port, through the relay: so it wakes what sleeps, and counts as use.

@@ -9,6 +9,7 @@ mod context;
 mod environment;
 mod environment_connect;
 mod environment_data;
+mod environment_diff;
 mod environment_view;
 mod error;
 mod events;

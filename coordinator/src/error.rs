@@ -158,6 +158,8 @@ codes! {
     ENV_NOT_UP = "E_ENV_NOT_UP", Precondition;
     /// Nothing is kept of the environment's data before its last reset.
     ENV_NO_UNDO = "E_ENV_NO_UNDO", Precondition;
+    /// The environment began with empty data: there is nothing to compare with.
+    DIFF_NO_SEED = "E_DIFF_NO_SEED", Precondition;
     /// There is no such seed or snapshot.
     SEED_UNKNOWN = "E_SEED_UNKNOWN", NotFound;
     /// There is a seed of this name and version, or a snapshot of this name of the caller's.

@@ -242,6 +242,7 @@ fn request(world: &World, path: &str) -> Vec<u8> {
             v1::SnapshotEnvironmentRequest { environment, name: "snap".into(), ..Default::default() }.encode_to_vec()
         }
         "Environments/Reset" => v1::ResetEnvironmentRequest { environment, undo: false }.encode_to_vec(),
+        "Environments/Diff" => v1::DiffEnvironmentRequest { environment, ..Default::default() }.encode_to_vec(),
         "Environments/Logs" => v1::EnvironmentLogsRequest { environment, ..Default::default() }.encode_to_vec(),
         "Seeds/Import" => {
             let head = v1::ImportSeedHead {

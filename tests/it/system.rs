@@ -1,6 +1,7 @@
 //! The main job on real Docker, through the command line.
 
 mod compose;
+mod diff;
 mod environments;
 mod isolation;
 mod life;

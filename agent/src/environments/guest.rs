@@ -13,6 +13,8 @@ use super::View;
 pub(super) struct Door {
     /// Guests there are.
     pub guests: AtomicU64,
+    /// Those among them whose stay is no use of it.
+    pub quiet: AtomicU64,
     /// It sleeps, or is about to.
     pub leaving: AtomicBool,
 }
@@ -22,12 +24,16 @@ pub(super) struct Door {
 pub struct Guest {
     door: Arc<Door>,
     view: watch::Receiver<View>,
+    quiet: bool,
 }
 
 impl Guest {
-    pub(super) fn new(door: &Arc<Door>, view: watch::Receiver<View>) -> Self {
+    pub(super) fn new(door: &Arc<Door>, view: watch::Receiver<View>, quiet: bool) -> Self {
+        if quiet {
+            door.quiet.fetch_add(1, SeqCst);
+        }
         door.guests.fetch_add(1, SeqCst);
-        Self { door: Arc::clone(door), view }
+        Self { door: Arc::clone(door), view, quiet }
     }
 
     /// Waits until it does not sleep and is not on its way up.
@@ -48,5 +54,8 @@ impl Guest {
 impl Drop for Guest {
     fn drop(&mut self) {
         self.door.guests.fetch_sub(1, SeqCst);
+        if self.quiet {
+            self.door.quiet.fetch_sub(1, SeqCst);
+        }
     }
 }

@@ -79,6 +79,13 @@ pub fn read(host: &Host, wanted: &Wanted) -> Result<Plan, Failure> {
     })?;
     let mut stack = reading.stack;
     restrict(&mut stack, &order.only_services);
+    if crate::changes::is_one(&order.run) {
+        // Nobody but the agent has business there.
+        for service in stack.services.values_mut() {
+            let ports = std::mem::take(&mut service.ports);
+            service.expose.splice(0..0, ports);
+        }
+    }
     if no_random {
         return Err(Failure::passing("E_RANDOM", "the operating system gives no random bytes"));
     }

@@ -217,7 +217,7 @@ impl Pass<'_> {
         let (host, plan, send) = (Arc::clone(&self.host), Arc::clone(&self.plan), self.send.clone());
         // The end of a command is a use too.
         let guests = self.actor.door.guests.load(SeqCst);
-        if guests > 0 {
+        if guests > self.actor.door.quiet.load(SeqCst) {
             self.actor.used_now();
         }
         let last_used = self.actor.life.last_used();

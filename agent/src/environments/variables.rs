@@ -37,7 +37,8 @@ pub fn of(name: &str, service: &Service, address: SocketAddr) -> BTreeMap<String
 }
 
 /// User and database of a PostgreSQL.
-pub(super) fn postgres(service: &Service) -> (String, String) {
+#[must_use]
+pub fn postgres(service: &Service) -> (String, String) {
     let (_, user, database) = login(service, StoreKind::Postgres);
     (user, database)
 }

@@ -5,6 +5,7 @@ use domain::environment::{EnvironmentState, Wanted};
 use domain::host::Liveness;
 use domain::ids::SeedId;
 use domain::name::Name;
+use domain::release::Digest;
 use domain::seed::{Begin, Data, Seed, SeedAddress, SeedState, newest};
 use domain::stack::SeedRef;
 
@@ -205,6 +206,39 @@ pub async fn reset(app: &App, principal: &Principal, given: &str, undo: bool) ->
         .await?;
     app.wake.host(view.row.environment.host);
     Ok(view)
+}
+
+/// An environment that is to be compared with what it began with, and the digest of that. Its owner, or an admin; with
+/// `values` its owner alone.
+///
+/// # Errors
+/// There is none, it is not up, it began with nothing, or the caller may not.
+pub async fn compare(app: &App, principal: &Principal, given: &str, values: bool) -> Result<(EnvironmentView, Digest)> {
+    app.store
+        .write(|tx| {
+            Box::pin(async move {
+                let row = resolve::environment(tx, principal, given).await?;
+                authorize(principal, Action::Write, &environments::resource(&row))?;
+                authorize(principal, Action::ReadSecret, &environments::resource(&row))?;
+                if values && row.environment.owner != principal.id {
+                    let text = "values are shown to the owner of the environment alone; leave --values out";
+                    return Err(Error::new(Code::PERMISSION_DENIED, text));
+                }
+                up_only(&row)?;
+                let Some(digest) = row.data.digest.clone() else {
+                    let text = format!(
+                        "{0} began with empty data, so everything in it is new; `muster env snapshot NAME {0}` takes it \
+                         as it is now, and what begins with that (`muster env up --from`) can be compared with it",
+                        row.environment.name
+                    );
+                    return Err(Error::new(Code::DIFF_NO_SEED, text));
+                };
+                let address = row.data.address.clone();
+                environments::event(app, tx, principal, &row, "environment.diff", &address).await?;
+                Ok((environments::view_of(app, tx, principal, row).await?, digest))
+            })
+        })
+        .await
 }
 
 fn before(row: &EnvironmentRow) -> Result<Begin> {

@@ -11,6 +11,7 @@ use proto::v1;
 use super::client::{Client, Key, resume};
 use super::environment_connect::{self, Format};
 use super::environment_data::{self, Snapshot};
+use super::environment_diff::{self, Diff};
 use super::environment_view::{Wanted, head, kept_line, print, print_addresses, print_failure, print_list, progress};
 use super::error::Error;
 use super::output::Output;
@@ -117,6 +118,8 @@ pub enum Command {
         /// NAME or id; default: as `env up` names it here
         environment: Option<String>,
     },
+    /// What changed in its data since it began: rows, documents and keys
+    Diff(Diff),
     /// A second environment that begins with what this one has now
     Clone(environment_data::Clone),
     /// Logs of its services
@@ -231,6 +234,7 @@ pub async fn run(command: Command, client: &Client, output: &Output) -> Result<E
         Command::Snapshot(ask) => return environment_data::snapshot(ask, client, output).await,
         Command::Reset { environment } => return environment_data::reset(environment, false, client, output).await,
         Command::Undo { environment } => return environment_data::reset(environment, true, client, output).await,
+        Command::Diff(ask) => return environment_diff::run(ask, client, output).await,
         Command::Clone(ask) => return environment_data::clone(ask, client, output).await,
         Command::Logs { environment, service, follow, tail } => {
             let environment = named(environment)?;

@@ -8,6 +8,7 @@ use futures::StreamExt as _;
 use proto::v1;
 use proto::v1::coordinator_message::Message as Order;
 use proto::v1::environments_server::Environments;
+use proto::v1::tunnel_frame::Frame;
 use proto::v1::tunnel_order::What;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -94,6 +95,7 @@ impl Environments for Api {
     type LogsStream = Answers<v1::LogChunk>;
     type ExecStream = Answers<v1::TunnelFrame>;
     type ForwardStream = Answers<v1::TunnelFrame>;
+    type DiffStream = Answers<v1::DataDiff>;
 
     async fn up(&self, request: Request<v1::UpEnvironmentRequest>) -> Result<Response<v1::Environment>, Status> {
         let principal = principal(&request)?;
@@ -251,6 +253,32 @@ impl Environments for Api {
         });
         let frames = tunnels::join(self, &view, start.service, What::Port(start.port), Box::pin(rest)).await?;
         Ok(Response::new(Box::pin(frames)))
+    }
+
+    async fn diff(&self, request: Request<v1::DiffEnvironmentRequest>) -> Result<Response<Self::DiffStream>, Status> {
+        let principal = principal(&request)?;
+        let ask = request.into_inner();
+        let (view, digest) =
+            environment_data::compare(&self.app, &principal, &ask.environment, ask.values).await.map_err(status)?;
+        let order = v1::DiffOrder {
+            digest: digest.hex().to_owned(),
+            seed: view.row.data.address.clone(),
+            rows: ask.rows,
+            values: ask.values,
+            within_micros: ask.within_micros,
+        };
+        // Nothing follows what was asked; that is no end of it.
+        let rest = Box::pin(futures::stream::pending());
+        let frames = tunnels::join(self, &view, String::new(), What::Diff(order), rest).await?;
+        let parts = frames.filter_map(async |frame| match frame.map(|frame| frame.frame) {
+            Ok(Some(Frame::Diff(diff))) => Some(Ok(diff)),
+            Ok(Some(Frame::Refused(why))) => {
+                Some(Err(Status::failed_precondition(format!("{}: {}", why.code, why.text))))
+            }
+            Ok(_) => None,
+            Err(why) => Some(Err(why)),
+        });
+        Ok(Response::new(Box::pin(parts)))
     }
 
     async fn logs(&self, request: Request<v1::EnvironmentLogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
