@@ -77,7 +77,7 @@ impl Server {
                 .charset("utf8mb4")
                 .ssl_mode(MySqlSslMode::Preferred)
                 .statement_cache_capacity(0)
-                .log_statements(tracing::log::LevelFilter::Trace);
+                .disable_statement_logging();
             match options.connect().await {
                 Ok(mut connection) => {
                     for sql in SETTINGS {

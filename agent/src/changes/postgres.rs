@@ -90,7 +90,7 @@ async fn connect(place: &Place<'_>, database: &str) -> Result<PgConnection, Stri
         .ssl_mode(PgSslMode::Disable)
         .application_name("muster env diff")
         .statement_cache_capacity(0)
-        .log_statements(tracing::log::LevelFilter::Trace);
+        .disable_statement_logging();
     options.connect().await.map_err(said)
 }
 

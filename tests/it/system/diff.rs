@@ -1,14 +1,11 @@
 //! `muster env diff --data` on real stores.
 
-use std::path::PathBuf;
 use std::process::Command;
 
-use serde_json::Value;
-use tests::harness::call::Call;
-use tests::harness::cluster::Cluster;
 use tests::harness::condition::{SOON, eventually};
-use tests::harness::host::Host;
 use tests::harness::real;
+
+use super::stand::Stand;
 
 const STACK: &str = "
 name: shop
@@ -41,35 +38,6 @@ redis-cli eval \"for i=1,1000 do redis.call('sadd','members',i) redis.call('hset
 redis-cli eval \"for i=1,600 do redis.call('rpush','queue',i) redis.call('zadd','ranks',i,i) end\" 0
 ";
 
-struct Shop {
-    cluster: Cluster,
-    host: Host,
-    folder: PathBuf,
-}
-
-impl Shop {
-    fn open() -> Self {
-        let cluster = Cluster::start();
-        let host = cluster.host("box-asha").label("owner", "asha").label("env", "dev").join();
-        let folder = cluster.folder().join("shop");
-        std::fs::create_dir(&folder).expect("a folder");
-        for (name, text) in [("compose.yaml", STACK), ("dump.sql", DUMP), ("keys.sh", KEYS)] {
-            std::fs::write(folder.join(name), text).expect("a file");
-        }
-        Self { cluster, host, folder }
-    }
-
-    fn muster(&self, words: &[&str]) -> Call {
-        self.cluster.muster(words).by("asha").within(&self.folder).env("MUSTER_AGENT_SOCKET", self.host.socket())
-    }
-}
-
-fn variable(shown: &Value, service: &str, name: &str) -> String {
-    let services = shown["services"].as_array().expect("services");
-    let service = services.iter().find(|one| one["name"] == service).expect("that service");
-    service["variables"][name].as_str().expect("that variable").to_owned()
-}
-
 fn psql(url: &str, sql: &str) {
     let done = Command::new("psql").args([url, "-XAtqc", sql]).output().expect("psql runs");
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
@@ -84,7 +52,9 @@ fn shown(text: &str) -> Vec<String> {
 #[test]
 fn what_changed_since_the_seed_is_told_by_table_and_key_and_nothing_is_left_behind() {
     let Some(_turn) = real::turn() else { return };
-    let shop = Shop::open();
+    let shop = Stand::open(STACK);
+    shop.file("dump.sql", DUMP);
+    shop.file("keys.sh", KEYS);
     shop.muster(&["seed", "import", "staging", "--version", "1", "postgres=dump.sql", "redis=keys.sh"]).ok();
     shop.muster(&["env", "up", "--name", "one"]).ok();
     let before = shop.host.objects();
@@ -92,9 +62,8 @@ fn what_changed_since_the_seed_is_told_by_table_and_key_and_nothing_is_left_behi
     let same = shop.muster(&["env", "diff", "--data", "one"]).ok();
     assert_eq!(shown(&same.stdout), ["one against staging@1", "0 differ, 6 are the same"]);
 
-    let variables = shop.muster(&["env", "show", "one"]).json();
     psql(
-        &variable(&variables, "postgres", "POSTGRES_URL"),
+        &shop.variable("one", "postgres", "POSTGRES_URL"),
         "INSERT INTO people VALUES (0, 'new'), (2001, 'new'), (2002, 'new'); DELETE FROM people WHERE id = 7; \
          UPDATE people SET email = 'changed' WHERE id BETWEEN 100 AND 111; \
          ALTER TABLE people ADD COLUMN age int; ALTER TABLE people DROP COLUMN note; \
@@ -102,9 +71,9 @@ fn what_changed_since_the_seed_is_told_by_table_and_key_and_nothing_is_left_behi
          INSERT INTO visits VALUES ('2026-01-01', 3), ('2027-01-01', 3); DROP TABLE dropped; \
          CREATE TABLE audit AS SELECT n FROM generate_series(1, 40) n;",
     );
-    psql(&variable(&variables, "postgres", "POSTGRES_URL"), "CREATE DATABASE more");
+    psql(&shop.variable("one", "postgres", "POSTGRES_URL"), "CREATE DATABASE more");
     let redis = |words: &[&str]| {
-        let (host, port) = (variable(&variables, "redis", "REDIS_HOST"), variable(&variables, "redis", "REDIS_PORT"));
+        let (host, port) = (shop.variable("one", "redis", "REDIS_HOST"), shop.variable("one", "redis", "REDIS_PORT"));
         let done = Command::new("redis-cli").args(["-h", &host, "-p", &port]).args(words).output().expect("redis-cli");
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     };
@@ -162,4 +131,68 @@ fn what_changed_since_the_seed_is_told_by_table_and_key_and_nothing_is_left_behi
         let told = shop.muster(&["env", "diff", "--data", "two"]).run();
         if told.all().contains("E_DIFF_NO_SEED") { Ok(()) } else { Err(told.all()) }
     });
+}
+
+const MARIADB: &str = "
+name: shop
+x-muster: { seed: staging }
+services:
+  db:
+    image: mariadb:10.11
+    command: [--innodb-buffer-pool-size=32M]
+    environment: { MARIADB_ROOT_PASSWORD: boss, MARIADB_DATABASE: shop }
+    ports: [\"3306:3306\"]
+    volumes: [\"db:/var/lib/mysql\"]
+volumes: { db: }
+";
+const MARIADB_DUMP: &str = "\
+CREATE TABLE people (id bigint unsigned PRIMARY KEY, email varchar(80) CHARACTER SET latin1, size float, photo blob);
+INSERT INTO people VALUES (1, 'ä', 1.1, X'00ff'), (2, 'b', 2.2, NULL), (18446744073709551615, 'c', 3.3, '');
+CREATE TABLE words (word varchar(20), PRIMARY KEY (word)) COLLATE utf8mb4_general_ci;
+INSERT INTO words VALUES ('a'), ('Z'), ('ö\\''), ('b');
+CREATE TABLE visits (at datetime, about json);
+INSERT INTO visits VALUES ('2026-01-01', '{}'), ('2026-01-01', '{}'), ('2026-01-02', NULL);
+CREATE TABLE same AS SELECT 1 AS n;
+";
+
+#[test]
+fn rows_of_mariadb_are_compared_whatever_their_types_are() {
+    let Some(_turn) = real::turn() else { return };
+    let shop = Stand::open(MARIADB);
+    shop.file("dump.sql", MARIADB_DUMP);
+    shop.muster(&["seed", "import", "staging", "--version", "1", "db=dump.sql"]).ok();
+    shop.muster(&["env", "up", "--name", "one"]).ok();
+    let same = shop.muster(&["env", "diff", "--data", "one"]).ok();
+    assert_eq!(shown(&same.stdout), ["one against staging@1", "0 differ, 4 are the same"]);
+
+    let password = shop.variable("one", "db", "DB_PASSWORD");
+    let sql = "UPDATE people SET photo = X'00fe' WHERE id = 1; DELETE FROM people WHERE id > 2; \
+               INSERT INTO people VALUES (3, 'd', 0, NULL); UPDATE people SET size = 2.2000003 WHERE id = 2; \
+               DELETE FROM words WHERE word = 'Z'; INSERT INTO words VALUES ('y'), ('x'); \
+               DELETE FROM visits LIMIT 1; ALTER TABLE same ADD COLUMN m int";
+    shop.exec("one", "db", &["mariadb", "-uroot", &format!("-p{password}"), "shop", "-e", sql]).with_code(0);
+    let told = shop.muster(&["env", "diff", "--data", "one", "--rows", "2"]).ok();
+    assert_eq!(
+        shown(&told.stdout),
+        [
+            "one against staging@1",
+            "db",
+            "people +1 -1 ~2",
+            "~ id=1",
+            "~ id=2",
+            "+ id=3",
+            "- id=18446744073709551615",
+            "same the same rows",
+            "column + m int(11)",
+            "visits -1",
+            "words +2 -1",
+            "- word=Z",
+            "+ word=x",
+            "+ word=y",
+            "4 differ, 0 are the same",
+        ]
+    );
+    let told = shop.muster(&["env", "diff", "--data", "one", "--rows", "1", "--values"]).ok();
+    let photo = "~ id=1 {\"photo\":\"00FF\"} -> {\"photo\":\"00FE\"}";
+    assert!(shown(&told.stdout).iter().any(|line| line == photo), "{}", told.stdout);
 }
