@@ -4,9 +4,11 @@
 //! is stopped cleanly; then its volumes are read once (hash and canaries together) and cloned into the pool. An
 //! import that is interrupted begins again from its order: nothing of it was visible.
 
+pub mod elastic;
 mod feed;
 mod import;
 mod inputs;
+mod lines;
 pub mod mysql;
 pub mod postgres;
 mod scan;

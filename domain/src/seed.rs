@@ -61,7 +61,7 @@ pub enum SeedFormat {
     Bulk,
     /// A script run in a container of the service's image, beside the running service.
     Script,
-    /// SQL run after all inputs, to mask what must not be seen.
+    /// SQL, or pairs of lines with `_update_by_query`s, run after all inputs, to mask what must not be seen.
     Mask,
 }
 
@@ -84,7 +84,8 @@ impl SeedFormat {
     #[must_use]
     pub fn fits(self, store: Option<StoreKind>) -> bool {
         match self {
-            Self::Sql | Self::Mask => matches!(store, Some(StoreKind::Postgres | StoreKind::Mysql)),
+            Self::Sql => matches!(store, Some(StoreKind::Postgres | StoreKind::Mysql)),
+            Self::Mask => matches!(store, Some(StoreKind::Postgres | StoreKind::Mysql | StoreKind::Elasticsearch)),
             Self::PgCustom => store == Some(StoreKind::Postgres),
             Self::Rdb => store == Some(StoreKind::Redis),
             Self::Bulk => store == Some(StoreKind::Elasticsearch),

@@ -2,6 +2,7 @@
 
 mod compose;
 mod diff;
+mod elasticsearch;
 mod environments;
 mod isolation;
 mod life;

@@ -15,8 +15,8 @@ use super::plan::Plan;
 use crate::files;
 use crate::host::Host;
 use crate::pool::{self, Pool};
-use crate::seeds::postgres;
 use crate::seeds::sealed::{Login, Sealed, volume};
+use crate::seeds::{elastic, postgres};
 
 /// Resets that can be taken back.
 const KEPT: usize = 3;
@@ -215,13 +215,10 @@ fn ready(volume: &Path, durability: Durability) -> io::Result<()> {
     if let Some(data) = postgres::data(volume) {
         postgres::prepare(&data, durability)?;
     }
-    for name in ["auto.cnf", "node.lock"] {
-        match std::fs::remove_file(volume.join(name)) {
-            Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why),
-            _ => {}
-        }
+    match std::fs::remove_file(volume.join("auto.cnf")) {
+        Err(why) if why.kind() != io::ErrorKind::NotFound => Err(why),
+        _ => elastic::prepare(volume),
     }
-    Ok(())
 }
 
 /// Every store's data must have its service in this stack.

@@ -29,6 +29,10 @@ pub async fn service(host: &Arc<Host>, plan: &Arc<Plan>, name: &str) -> Result<C
     if service.store == Some(StoreKind::Mysql) && plan.manifest.images.contains_key(name) {
         given.files.extend(seeds::mysql::files(service, plan.stack.settings.durability));
     }
+    let for_seed = seeds::is_one(&plan.wanted.order.run);
+    if for_seed && service.store == Some(StoreKind::Elasticsearch) {
+        given.environment.extend([seeds::elastic::may_restore(service)]);
+    }
     let files = given::write(&own, &given)
         .map_err(|why| Failure::passing("E_POOL", format!("the secrets and configs of {name}: {why}")))?;
     Ok(ContainerSpec {
@@ -40,7 +44,7 @@ pub async fn service(host: &Arc<Host>, plan: &Arc<Plan>, name: &str) -> Result<C
         image_id: image.id,
         command: service.command.clone(),
         entrypoint: service.entrypoint.clone(),
-        environment: service.environment.clone(),
+        environment: given.environment,
         mounts,
         network: plan.network(),
         more_networks: service.egress.then(|| plan.outside()).into_iter().collect(),

@@ -9,9 +9,10 @@ use proto::v1::SeedFormat;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::postgres::{identifier, literal};
+use super::scan::Canaries;
 use super::sealed::Login;
 use super::stack::Store;
-use super::{INPUTS, mysql};
+use super::{INPUTS, elastic, inputs, mysql};
 use crate::engine::Executed;
 use crate::environments::credentials;
 use crate::environments::failure::Failure;
@@ -103,9 +104,12 @@ impl Running<'_> {
                 }
                 Ok(())
             }
-            StoreKind::Redis => Ok(()),
-            StoreKind::Elasticsearch => Err(self.unsupported("imports")),
+            StoreKind::Redis | StoreKind::Elasticsearch => Ok(()),
         }
+    }
+
+    fn elastic(&self) -> elastic::Node {
+        elastic::Node::of(&self.store.service, self.address)
     }
 
     /// Runs one statement in MySQL's or MariaDB's own client.
@@ -133,16 +137,24 @@ impl Running<'_> {
         Ok(found.trim().to_owned())
     }
 
-    fn unsupported(&self, what: &str) -> Failure {
-        let kind = super::kind_name(self.store.kind);
-        Failure::lasting("E_SEED_FORMAT", format!("{}: {what} of {kind} are not done by this version", self.name))
-    }
-
     /// Feeds the input of this number.
+    #[expect(clippy::too_many_lines, reason = "one line for each kind of store and input")]
     pub async fn feed(&self, number: usize, format: SeedFormat, file: &str) -> Result<(), Failure> {
         let path = format!("{INPUTS}/{number}");
+        let refused = |why: &str| Failure::lasting("E_SEED_INPUT", format!("{file} in {}: {why}", self.name));
         match (self.store.kind, format) {
+            (StoreKind::Elasticsearch, SeedFormat::Folder) if inputs::repository(self.folder, number).is_dir() => self
+                .elastic()
+                .restore(&format!("{INPUTS}/{}/{number}", inputs::REPOSITORIES))
+                .await
+                .map_err(|why| refused(&why)),
             (_, format) if is_laid(format) => Ok(()),
+            (StoreKind::Elasticsearch, SeedFormat::Bulk) => {
+                self.elastic().bulk(&inputs::path(self.folder, number)).await.map_err(|why| refused(&why))
+            }
+            (StoreKind::Elasticsearch, SeedFormat::Mask) => {
+                self.elastic().mask(&inputs::path(self.folder, number)).await.map_err(|why| refused(&why))
+            }
             (_, SeedFormat::Script) => self.run(file, &["/bin/sh", &path], FEED).await.map(|_| ()),
             (StoreKind::Postgres, SeedFormat::Sql | SeedFormat::Mask) => {
                 self.psql(file, &["-f", &path], FEED).await.map(|_| ())
@@ -165,7 +177,7 @@ impl Running<'_> {
     }
 
     /// After everything is fed and masked: nothing old is left, and the way in is known to nobody.
-    pub async fn finish(&self, masked: bool) -> Result<Finished, Failure> {
+    pub async fn finish(&self, masked: bool, canaries: &Canaries) -> Result<Finished, Failure> {
         match self.store.kind {
             StoreKind::Postgres => self.finish_postgres(masked).await,
             StoreKind::Redis => {
@@ -176,8 +188,27 @@ impl Running<'_> {
                 Ok(Finished::default())
             }
             StoreKind::Mysql => self.finish_mysql(masked).await,
-            StoreKind::Elasticsearch => Err(self.unsupported("imports")),
+            StoreKind::Elasticsearch => self.finish_elastic(masked, canaries).await,
         }
+    }
+
+    async fn finish_elastic(&self, masked: bool, canaries: &Canaries) -> Result<Finished, Failure> {
+        let failed = |why: String| Failure::lasting("E_SEED_SEAL", format!("{}: {why}", self.name));
+        let node = self.elastic();
+        if canaries.count() > 0
+            && let Some(number) = node.holds(canaries).await.map_err(failed)?
+        {
+            return Err(Failure::lasting(
+                "E_SEED_CANARY",
+                format!(
+                    "canary value {number} is still in a document of {}; the seed was not made. Mask the field it comes \
+                     from (the value itself is not shown)",
+                    self.name
+                ),
+            ));
+        }
+        node.settle(masked).await.map_err(failed)?;
+        Ok(Finished { version: node.version().await.map_err(failed)?, ..Finished::default() })
     }
 
     async fn finish_mysql(&self, masked: bool) -> Result<Finished, Failure> {
@@ -271,7 +302,7 @@ fn word(format: SeedFormat) -> &'static str {
         SeedFormat::Rdb => "dump.rdb",
         SeedFormat::Bulk => "bulk lines",
         SeedFormat::Script => "script",
-        SeedFormat::Mask => "masking SQL",
+        SeedFormat::Mask => "masking",
     }
 }
 

@@ -17,7 +17,7 @@ use super::feed::{Finished, Running, is_laid};
 use super::scan::Canaries;
 use super::sealed::volume;
 use super::stack::{self, Store};
-use super::{Made, Setup, inputs, seal};
+use super::{Made, Setup, elastic, inputs, seal};
 use crate::environments::failure::Failure;
 use crate::environments::{View, Wanted};
 use crate::pool;
@@ -66,7 +66,7 @@ impl Import<'_> {
         let own = stack::of(self.setup.environments.stack(&self.environment)?);
         let mut finished = BTreeMap::new();
         for (name, store) in &own {
-            finished.insert(name.clone(), self.fill(&view, name, store).await?);
+            finished.insert(name.clone(), self.fill(&view, name, store, canaries).await?);
         }
         self.tell("stopping the stores cleanly");
         self.rest().await?;
@@ -84,6 +84,9 @@ impl Import<'_> {
 
     /// Unpacks the inputs that a store finds at its start.
     async fn lay(&self) -> Result<(), Failure> {
+        if self.stores.values().any(|store| store.kind == StoreKind::Elasticsearch) {
+            elastic::open(&self.folder).map_err(|why| Failure::passing("E_POOL", why.to_string()))?;
+        }
         for (number, input) in self.head.inputs.iter().enumerate().filter(|(_, input)| is_laid(input.format())) {
             self.tell(&format!("unpacking {}", input.name));
             let to = volume(&self.folder, &data_volume(&input.service, &self.stores[&input.service]));
@@ -92,8 +95,18 @@ impl Import<'_> {
                 Err(why) => return Err(why.into()),
             }
             let (from, rdb) = (inputs::path(&self.folder, number), input.format() == SeedFormat::Rdb);
+            let elastic = self.stores[&input.service].kind == StoreKind::Elasticsearch;
+            let aside = inputs::repository(&self.folder, number);
             let unpacked = tokio::task::spawn_blocking(move || {
-                if rdb { std::fs::copy(&from, to.join("dump.rdb")).map(|_| ()) } else { untar(&from, &to) }
+                if rdb {
+                    std::fs::copy(&from, to.join("dump.rdb")).map(|_| ())
+                } else if elastic {
+                    std::fs::create_dir(&aside)?;
+                    untar(&from, &aside)?;
+                    elastic::place(&aside, &to).map(|_| ())
+                } else {
+                    untar(&from, &to)
+                }
             });
             let failed = |why: String| Failure::lasting("E_SEED_INPUT", format!("{}: {why}", input.name));
             unpacked.await.map_err(|why| failed(why.to_string()))?.map_err(|why| failed(why.to_string()))?;
@@ -147,7 +160,7 @@ impl Import<'_> {
         Wanted { order, folder: None, images: BTreeMap::new(), halted }
     }
 
-    async fn fill(&self, view: &View, name: &str, store: &Store) -> Result<Finished, Failure> {
+    async fn fill(&self, view: &View, name: &str, store: &Store, canaries: &Canaries) -> Result<Finished, Failure> {
         let host = &self.setup.host;
         let lost = || Failure::lasting("E_SEED_ENVIRONMENT", format!("the container of {name} is gone"));
         let spec = view.specs.get(name).ok_or_else(lost)?;
@@ -170,7 +183,7 @@ impl Import<'_> {
             masked = true;
         }
         self.tell(&format!("sealing {name}"));
-        running.finish(masked).await
+        running.finish(masked, canaries).await
     }
 
     /// Waits until everything is stopped.
@@ -197,18 +210,20 @@ impl Import<'_> {
 }
 
 /// Where images of this kind keep their data.
-fn data_path(kind: StoreKind) -> &'static str {
-    match kind {
+fn data_path(store: &Store) -> &'static str {
+    let image = store.service.image.as_deref().unwrap_or_default();
+    match store.kind {
         StoreKind::Postgres => "/var/lib/postgresql/data",
         StoreKind::Mysql => "/var/lib/mysql",
         StoreKind::Redis => "/data",
+        StoreKind::Elasticsearch if image.contains("opensearch") => "/usr/share/opensearch/data",
         StoreKind::Elasticsearch => "/usr/share/elasticsearch/data",
     }
 }
 
 /// The stack's name of the volume with a store's data.
 fn data_volume(name: &str, store: &Store) -> String {
-    let path = data_path(store.kind);
+    let path = data_path(store);
     let holds = |target: &str| path.starts_with(target.trim_end_matches('/'));
     for (index, mount) in store.service.mounts.iter().enumerate().filter(|(_, mount)| holds(&mount.target)) {
         match &mount.source {

@@ -11,9 +11,17 @@ use tonic::transport::Channel;
 use super::Setup;
 use crate::environments::failure::Failure;
 
+/// The part of the inputs' folder that is for repositories of snapshots.
+pub(super) const REPOSITORIES: &str = "repositories";
+
 /// Where the input of this number lies.
 pub(super) fn path(folder: &Path, number: usize) -> PathBuf {
     folder.join(number.to_string())
+}
+
+/// Where a repository of snapshots is unpacked to.
+pub(super) fn repository(folder: &Path, number: usize) -> PathBuf {
+    folder.join(REPOSITORIES).join(number.to_string())
 }
 
 /// Fetches everything into `folder`. Compressed texts are unpacked.

@@ -64,6 +64,18 @@ impl Canaries {
         Ok(Self { search, longest: values.iter().map(String::len).max().unwrap_or(0), count: values.len() })
     }
 
+    /// The number of a value that is in there, from 1.
+    #[must_use]
+    pub fn find(&self, bytes: &[u8]) -> Option<usize> {
+        self.search.find(bytes).map(|found| found.pattern().as_usize() + 1)
+    }
+
+    /// Bytes of the longest.
+    #[must_use]
+    pub fn longest(&self) -> usize {
+        self.longest
+    }
+
     /// How many.
     #[must_use]
     pub fn count(&self) -> usize {

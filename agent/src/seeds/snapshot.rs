@@ -17,7 +17,7 @@ use super::feed::{self, Finished};
 use super::scan::Canaries;
 use super::sealed::{Login, Sealed, volume};
 use super::stack::Store;
-use super::{Made, Setup, postgres, seal, stack};
+use super::{Made, Setup, elastic, postgres, seal, stack};
 use crate::environments::failure::Failure;
 use crate::environments::{View, credentials};
 use crate::freezer::{Boxed, Cgroups, Freezer as _};
@@ -111,6 +111,13 @@ impl One<'_> {
         postgres::run(address, port, user, password, sql).await
     }
 
+    async fn flush(&self) -> Result<(), String> {
+        match self.store.filter(|_| self.is(StoreKind::Elasticsearch)) {
+            Some((store, address, _)) => elastic::Node::of(&store.service, address).flush().await,
+            None => Ok(()),
+        }
+    }
+
     async fn redis_save(&self) -> Result<(), Failure> {
         let Some((store, address, port)) = self.store.filter(|_| self.is(StoreKind::Redis)) else { return Ok(()) };
         let saved = feed::redis_save(address, port, credentials::password(&store.service)).await;
@@ -153,7 +160,7 @@ fn default_port(kind: StoreKind) -> u16 {
 async fn settle(boxes: &[One<'_>]) {
     join_all(boxes.iter().map(|one| async move {
         let sql = "ALTER SYSTEM SET synchronous_commit = on; SELECT pg_reload_conf(); CHECKPOINT";
-        if let Err(why) = one.postgres(sql).await {
+        if let Err(why) = one.flush().await.and(one.postgres(sql).await) {
             tracing::info!(service = one.name, %why, "its memory is not on disk; its last commits may miss in the snapshot");
         }
     }))

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use domain::stack::{Condition, Service};
+use domain::stack::{Condition, Service, StoreKind};
 
 use super::dependencies::Waits;
 use super::{
@@ -34,6 +34,10 @@ pub(super) fn read(
         limits::replicas(r, node, &format!("scale of {place}"));
     }
     let store = store::read(r, fields, place, image.as_deref());
+    let mut environment = environment::read(r, fields, place, scope);
+    if store == Some(StoreKind::Elasticsearch) {
+        store::single_node(r, fields, place, limits.memory, &mut environment);
+    }
     let muster = muster::of_service(r, fields, place);
     let mounts = mounts::read(r, fields, place, scope);
     let mut depends_on =
@@ -62,7 +66,7 @@ pub(super) fn read(
         entrypoint: fields
             .get("entrypoint")
             .and_then(|node| commands::read(r, node, &format!("entrypoint of {place}"))),
-        environment: environment::read(r, fields, place, scope),
+        environment,
         ports: fields.get("ports").map(|node| ports::published(r, node, place)).unwrap_or_default(),
         expose: fields.get("expose").map(|node| ports::exposed(r, node, place)).unwrap_or_default(),
         mounts,

@@ -1,5 +1,7 @@
 //! Which services are databases, and of what kind.
 
+use std::collections::BTreeMap;
+
 use domain::stack::StoreKind;
 
 use super::muster;
@@ -27,6 +29,38 @@ pub(super) fn read(r: &mut Reader, fields: Fields<'_>, place: &str, image: Optio
             );
             None
         }
+    }
+}
+
+/// Most of a heap that a node gets whose file says nothing: newer images would take half of the machine.
+const HEAP_MIB: u64 = 512;
+
+/// What a node in an environment needs and the images do not do by themselves: it is alone, and others are there too.
+pub(super) fn single_node(
+    r: &mut Reader,
+    fields: Fields<'_>,
+    place: &str,
+    memory: Option<u64>,
+    environment: &mut BTreeMap<String, String>,
+) {
+    // Who says how it finds others, or what is run, knows best.
+    if fields.get("command").is_some() || fields.get("entrypoint").is_some() {
+        return;
+    }
+    let speaks = |name: &String| {
+        name.starts_with("discovery.") || name.starts_with("cluster.initial_") || name.starts_with("node.")
+    };
+    if !environment.keys().any(speaks) {
+        environment.insert("discovery.type".to_owned(), "single-node".to_owned());
+        r.notice(fields.pos, format!("{place} runs as a single node: discovery.type is set to single-node"));
+    }
+    let heap = ["ES_JAVA_OPTS", "OPENSEARCH_JAVA_OPTS"];
+    if !heap.iter().any(|name| environment.contains_key(*name)) {
+        let mib = memory.map_or(HEAP_MIB, |bytes| (bytes >> 21).clamp(64, HEAP_MIB));
+        for name in heap {
+            environment.insert(name.to_owned(), format!("-Xms{mib}m -Xmx{mib}m"));
+        }
+        r.notice(fields.pos, format!("{place} gets a heap of {mib} MiB; set ES_JAVA_OPTS for another"));
     }
 }
 
