@@ -138,7 +138,6 @@ impl Running<'_> {
     }
 
     /// Feeds the input of this number.
-    #[expect(clippy::too_many_lines, reason = "one line for each kind of store and input")]
     pub async fn feed(&self, number: usize, format: SeedFormat, file: &str) -> Result<(), Failure> {
         let path = format!("{INPUTS}/{number}");
         let refused = |why: &str| Failure::lasting("E_SEED_INPUT", format!("{file} in {}: {why}", self.name));
