@@ -34,7 +34,7 @@ struct Box {
 impl Box {
     fn open(idle: &str) -> Self {
         let cluster = Cluster::start();
-        let host = cluster.host("box-asha").label("owner", "asha").label("env", "dev").join();
+        let host = cluster.host("box-asha").label("owner", "asha").label("env", "dev").pool("auto").join();
         let folder = cluster.folder().join("shop");
         std::fs::create_dir(&folder).expect("a folder");
         std::fs::write(folder.join("compose.yaml"), format!("{STACK}x-muster: {{ idle: {idle} }}\n")).expect("a file");

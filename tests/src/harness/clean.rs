@@ -67,8 +67,24 @@ pub fn cluster(folder: &Path) {
     }
     let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     engine.remove_all(&format!("{LABEL}={name}"));
+    unmount(folder);
     if let Err(why) = std::fs::remove_dir_all(folder) {
         eprintln!("cleaning up {}: {why}", folder.display());
+    }
+}
+
+/// Unmounts the pools of its hosts; a mount in them before what it lies in.
+fn unmount(folder: &Path) {
+    let start = format!("{}/", folder.display());
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).filter(|point| point.starts_with(&start));
+    let mut points: Vec<&str> = points.collect();
+    points.sort_unstable();
+    for point in points.into_iter().rev() {
+        let ended = std::process::Command::new("umount").arg(point).output();
+        if !ended.as_ref().is_ok_and(|out| out.status.success()) {
+            eprintln!("cleaning up: umount {point}: {ended:?}");
+        }
     }
 }
 

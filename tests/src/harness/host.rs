@@ -70,7 +70,7 @@ impl<'a> HostBuilder<'a> {
         member
     }
 
-    /// With this pool instead of one that copies; see [`Host::end_pool`].
+    /// With this pool instead of one that copies.
     #[must_use]
     pub fn pool(mut self, setting: &str) -> Self {
         setting.clone_into(&mut self.pool);
