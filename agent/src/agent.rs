@@ -16,6 +16,7 @@ use crate::engine::Engine;
 use crate::engine::docker::Docker;
 use crate::engine::watch::Watch;
 use crate::environments::Environments;
+use crate::environments::sizes::Sizes;
 use crate::failpoints::Failpoints;
 use crate::firewall::Firewall;
 use crate::firewall::tables::Iptables;
@@ -266,6 +267,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), E
             Arc::new(Iptables),
         ),
         isolation: Proofs::default(),
+        sizes: Sizes::default(),
         watch: Watch::begin(Arc::clone(&engine), identity.host_id.clone()),
         engine,
         freezer: Arc::new(Cgroups::default()),
@@ -323,6 +325,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), E
         () = session::keep(Arc::clone(&agent)) => {}
         () = reconcile::keep(Arc::clone(&host), Arc::clone(&environments), steps) => {}
         () = environments.watch_wakes() => {}
+        () = environments.keep_measured() => {}
         () = isolation::keep(Arc::clone(&host), Arc::clone(&environments), coordinators) => {}
         () = socket::serve(Arc::clone(&host), listener) => {}
         () = Arc::clone(&host.pool).keep() => {}

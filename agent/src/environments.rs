@@ -36,6 +36,7 @@ pub mod plan;
 mod prepare;
 mod report;
 mod rest;
+pub mod sizes;
 mod sleep;
 #[cfg(test)]
 mod sleep_tests;
@@ -75,15 +76,15 @@ pub struct View {
     pub observed: Observed,
     /// What the services' containers are made from, as far as that is known: for those who run something beside them.
     pub specs: BTreeMap<String, ContainerSpec>,
-    /// What is known of its data.
-    pub data: lay::Laid,
+    /// What is known of its data; none: nothing yet.
+    pub data: Option<lay::Laid>,
     /// All is stopped because that is wanted, see [`Wanted::rest`].
     pub halted: bool,
 }
 
 impl View {
     fn new(observed: Observed) -> Self {
-        Self { observed, specs: BTreeMap::new(), data: lay::Laid::default(), halted: false }
+        Self { observed, specs: BTreeMap::new(), data: None, halted: false }
     }
 }
 
@@ -109,7 +110,8 @@ fn result_id(id: &str) -> String {
 }
 
 fn tell(host: &Host, id: &str, view: &View) {
-    let message = report::message(id, &view.observed, &view.data, String::new());
+    let data = view.data.as_ref().map(|laid| (laid, host.sizes.of(id)));
+    let message = report::message(id, &view.observed, data, String::new());
     host.outbox.tell(&format!("environment {id}"), Message::Environment(message));
 }
 
@@ -122,7 +124,7 @@ async fn tell_gone(host: &Host, wanted: &Wanted, gone: &Observed) -> crate::stat
     }
     let stored = Stored { order: wanted.order.clone(), folder: None, images: BTreeMap::new(), gone: true };
     host.state.put_environment(&stored).await?;
-    let message = Message::Environment(report::message(id, gone, &lay::Laid::default(), result_id(id)));
+    let message = Message::Environment(report::message(id, gone, None, result_id(id)));
     host.outbox.result(&host.state, &result_id(id), message).await
 }
 

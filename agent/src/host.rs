@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::engine::Engine;
 use crate::engine::watch::Watch;
+use crate::environments::sizes::Sizes;
 use crate::failpoints::Failpoints;
 use crate::firewall::Firewall;
 use crate::freezer::Freezer;
@@ -47,6 +48,8 @@ pub struct Host {
     pub freezer: Arc<dyn Freezer>,
     /// What was found when that was tried.
     pub isolation: Proofs,
+    /// How much disk environments take.
+    pub sizes: Sizes,
     /// Tells when containers end.
     pub watch: Watch,
     /// Asks for health.
@@ -124,6 +127,7 @@ pub(crate) mod tests {
                 Arc::new(Memory::default()),
             ),
             isolation: Proofs::default(),
+            sizes: Sizes::default(),
             watch: Watch::begin(Arc::clone(&engine), id.to_owned()),
             engine,
             freezer: Arc::new(crate::freezer::Memory::default()),

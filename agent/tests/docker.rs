@@ -73,6 +73,7 @@ async fn host(folder: &Path) -> Arc<Host> {
             Arc::new(Iptables),
         ),
         isolation: Default::default(),
+        sizes: Default::default(),
         engine,
         freezer: Arc::new(agent::freezer::Cgroups::default()),
         prober: Prober::default(),

@@ -3,6 +3,7 @@
 mod compose;
 mod diff;
 mod elasticsearch;
+mod disk;
 mod environments;
 mod isolation;
 mod life;

@@ -143,7 +143,7 @@ impl Actor {
             return self.failed(generation, why).await;
         }
         let laid = lay::told(&self.host, &plan);
-        self.view.send_modify(|view| view.data = laid);
+        self.view.send_modify(|view| view.data = Some(laid));
         let found = match self.host.engine.containers(&self.host.id).await {
             Ok(all) => all.into_iter().filter(|one| one.labels.slot == plan.id).collect::<Vec<_>>(),
             Err(why) => return self.failed(generation, why.into()).await,
@@ -177,6 +177,9 @@ impl Actor {
         self.view.send_if_modified(|view| {
             if view.observed == observed {
                 return false;
+            }
+            if view.observed.state != observed.state {
+                self.host.sizes.ask(&id);
             }
             view.observed = observed;
             super::tell(&self.host, &id, view);

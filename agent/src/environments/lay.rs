@@ -53,6 +53,7 @@ pub async fn data(host: &Arc<Host>, plan: &mut Plan) -> Result<(), Failure> {
     }
     super::ground::manifest(host, plan).await?;
     forget(host, plan).await;
+    host.sizes.ask(&plan.id);
     Ok(())
 }
 
@@ -61,16 +62,14 @@ pub async fn data(host: &Arc<Host>, plan: &mut Plan) -> Result<(), Failure> {
 pub struct Laid {
     /// How it came, for people.
     pub said: String,
-    /// Its bytes, as last measured.
-    pub usage: pool::Usage,
     /// Epochs that can be returned to, oldest first.
     pub kept: Vec<u64>,
 }
 
-/// What is told about the data that lies there; not measured yet.
+/// What is told about the data that lies there.
 #[must_use]
 pub fn told(host: &Host, plan: &Plan) -> Laid {
-    Laid { said: plan.manifest.data.clone(), usage: pool::Usage::default(), kept: kept(&host.pool, &plan.id) }
+    Laid { said: plan.manifest.data.clone(), kept: kept(&host.pool, &plan.id) }
 }
 
 fn own(host: &Host, plan: &Plan) -> PathBuf {
@@ -78,7 +77,7 @@ fn own(host: &Host, plan: &Plan) -> PathBuf {
 }
 
 /// The folder of an epoch that was reset away.
-fn aside(pool: &Pool, id: &str, epoch: u64) -> PathBuf {
+pub(super) fn aside(pool: &Pool, id: &str, epoch: u64) -> PathBuf {
     pool.snapshot(&format!("{id}.{epoch}"))
 }
 

@@ -14,6 +14,7 @@ use super::part::Part;
 use super::plan::Plan;
 use super::variables;
 use crate::host::Host;
+use crate::pool::Usage;
 
 /// How an environment stands.
 #[must_use]
@@ -120,14 +121,15 @@ pub fn bare(generation: u64, state: EnvironmentState, reason: Option<(String, St
     }
 }
 
-/// As it travels; `result` is set when an acknowledgement is wanted.
+/// As it travels; `result` is set when an acknowledgement is wanted. Who knows nothing of the data says nothing of it.
 #[must_use]
-pub fn message(id: &str, observed: &Observed, data: &Laid, result: String) -> v1::EnvironmentReport {
+pub fn message(id: &str, observed: &Observed, data: Option<(&Laid, Usage)>, result: String) -> v1::EnvironmentReport {
+    let (data, usage) = data.map(|(laid, usage)| (laid.clone(), usage)).unwrap_or_default();
     v1::EnvironmentReport {
-        data: data.said.clone(),
-        own_bytes: data.usage.own_bytes,
-        shared_bytes: data.usage.shared_bytes,
-        kept_epochs: data.kept.clone(),
+        data: data.said,
+        own_bytes: usage.own_bytes,
+        shared_bytes: usage.shared_bytes,
+        kept_epochs: data.kept,
         id: id.to_owned(),
         generation: observed.generation.0,
         state: v1::EnvironmentState::from(observed.state).into(),

@@ -15,7 +15,7 @@ use super::event::Event;
 use super::failure::Failure;
 use super::life::{Life, Stage};
 use super::plan::{self, Plan};
-use super::{Wanted, launch, report, sleep, transactions};
+use super::{Wanted, launch, lay, report, sleep, transactions};
 
 /// After a failure to put it to sleep.
 const RESTLESS: Duration = Duration::from_secs(60);
@@ -85,6 +85,8 @@ impl Actor {
                 return Next::Again;
             }
         };
+        let laid = lay::told(&self.host, &plan);
+        self.view.send_modify(|view| view.data = Some(laid));
         loop {
             match self.deepen(&plan).await {
                 Ok(true) => {}

@@ -68,6 +68,7 @@ pub(super) async fn run(setup: &Setup, order: &v1::SeedOrder, environment: &str)
         Err(why) => Err(why),
     };
     host.pool.remove(aside).await?;
+    host.sizes.ask(environment);
     let (sealed, freeze) = sealed?;
     Ok(Made { sealed, canaries: 0, freeze })
 }

@@ -26,16 +26,22 @@ volumes: { db: }
 ";
 const PEOPLE: u32 = 500;
 
-struct Shop {
-    cluster: Cluster,
-    host: Host,
-    folder: PathBuf,
+/// A stack with stores, and what a seed of it is made from.
+pub(super) struct Shop {
+    pub(super) cluster: Cluster,
+    pub(super) host: Host,
+    pub(super) folder: PathBuf,
 }
 
 impl Shop {
     fn open() -> Self {
+        Self::on("copy")
+    }
+
+    /// With this pool on its host.
+    pub(super) fn on(pool: &str) -> Self {
         let cluster = Cluster::start();
-        let host = cluster.host("box-asha").label("owner", "asha").label("env", "dev").join();
+        let host = cluster.host("box-asha").label("owner", "asha").label("env", "dev").pool(pool).join();
         let folder = cluster.folder().join("shop");
         std::fs::create_dir(&folder).expect("a folder");
         std::fs::write(folder.join("compose.yaml"), STACK).expect("compose.yaml");
@@ -53,11 +59,11 @@ impl Shop {
         Self { cluster, host, folder }
     }
 
-    fn muster(&self, words: &[&str]) -> tests::harness::call::Call {
+    pub(super) fn muster(&self, words: &[&str]) -> tests::harness::call::Call {
         self.cluster.muster(words).by("asha").within(&self.folder).env("MUSTER_AGENT_SOCKET", self.host.socket())
     }
 
-    fn import(&self) {
+    pub(super) fn import(&self) {
         let words = [
             "seed",
             "import",
@@ -71,7 +77,7 @@ impl Shop {
         self.muster(&words).ok();
     }
 
-    fn url(&self, name: &str) -> String {
+    pub(super) fn url(&self, name: &str) -> String {
         let shown = self.muster(&["env", "show", name]).json();
         variable(&shown, "postgres", "POSTGRES_URL")
     }
@@ -96,7 +102,7 @@ fn variable(shown: &Value, service: &str, name: &str) -> String {
     service["variables"][name].as_str().expect("that variable").to_owned()
 }
 
-fn query(url: &str, sql: &str) -> Result<String, String> {
+pub(super) fn query(url: &str, sql: &str) -> Result<String, String> {
     let done = Command::new("psql").args([url, "-XAtc", sql]).output().map_err(|why| why.to_string())?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     if done.status.success() { Ok(text(&done.stdout)) } else { Err(text(&done.stderr)) }
