@@ -17,6 +17,7 @@ use crate::engine::docker::Docker;
 use crate::engine::watch::Watch;
 use crate::environments::Environments;
 use crate::environments::sizes::Sizes;
+use crate::environments::warm::Warm;
 use crate::failpoints::Failpoints;
 use crate::firewall::Firewall;
 use crate::firewall::tables::Iptables;
@@ -268,6 +269,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), E
         ),
         isolation: Proofs::default(),
         sizes: Sizes::default(),
+        warm: Warm::default(),
         watch: Watch::begin(Arc::clone(&engine), identity.host_id.clone()),
         engine,
         freezer: Arc::new(Cgroups::default()),
@@ -326,6 +328,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), E
         () = reconcile::keep(Arc::clone(&host), Arc::clone(&environments), steps) => {}
         () = environments.watch_wakes() => {}
         () = environments.keep_measured() => {}
+        () = environments.keep_warm() => {}
         () = isolation::keep(Arc::clone(&host), Arc::clone(&environments), coordinators) => {}
         () = socket::serve(Arc::clone(&host), listener) => {}
         () = Arc::clone(&host.pool).keep() => {}

@@ -44,6 +44,7 @@ mod sleep_tests;
 mod tests;
 mod transactions;
 mod variables;
+pub mod warm;
 
 use failure::Failure;
 pub use guest::Guest;
@@ -214,11 +215,15 @@ impl Environments {
             return Err(Failure::lasting("E_ID", format!("{:?} is not an environment id", order.id)));
         }
         let held = self.wanted(&order.id);
+        let first = held.as_ref().is_none_or(|held| warm::is_slot(&held.order.run));
+        let asked = first.then(|| order.clone());
         if let Some(held) = &held {
-            if order.generation < held.order.generation {
+            // Whatever the agent has made of its own slot so far, from now on it is the coordinator's.
+            let handed_out = warm::is_slot(&held.order.run) && order.run.is_empty();
+            if order.generation < held.order.generation && !handed_out {
                 return Ok(());
             }
-            if order.generation == held.order.generation {
+            if order.generation == held.order.generation && !handed_out {
                 self.tell(&order.id);
                 return Ok(());
             }
@@ -238,7 +243,11 @@ impl Environments {
                 Failure::lasting("E_GRANT", text)
             })?);
         }
-        self.hold(Wanted { order, folder, images: BTreeMap::new(), halted: false }).await
+        self.hold(Wanted { order, folder, images: BTreeMap::new(), halted: false }).await?;
+        if let Some(order) = asked {
+            warm::asked(&self.host, &order).await;
+        }
+        Ok(())
     }
 
     /// Wants an environment (of a run: with a checkout, and images of its own). It is durable when this returns.
@@ -299,7 +308,9 @@ impl Environments {
     }
 
     fn tell(&self, id: &str) {
-        let told = self.running().get(id).map(|running| running.view.borrow().clone());
+        // Of a slot nobody wants to know before it is somebody's.
+        let known = |running: &&Running| !warm::is_slot(&running.wanted.borrow().order.run);
+        let told = self.running().get(id).filter(known).map(|running| running.view.borrow().clone());
         if let Some(view) = told.filter(|view| view.observed.state != EnvironmentState::Gone) {
             tell(&self.host, id, &view);
         }
@@ -320,9 +331,12 @@ impl Environments {
             let running = self.running();
             running.iter().map(|(id, one)| (id.clone(), one.wanted.borrow().order.run.clone())).collect()
         };
+        let known: BTreeSet<String> = held.iter().map(|(id, _)| id.clone()).collect();
         // Those that seeds are made in are the seeds' own business.
         let stays = |id: &String, run: &String| match run.as_str() {
             "" => keep.contains(id),
+            // The agent knows itself how many slots it wants; of those that it has forgotten only what was handed out stays.
+            run if warm::is_slot(run) => keep.contains(id) || known.contains(id),
             _ => runs.contains(run) || crate::seeds::is_one(run) || crate::changes::is_one(run),
         };
         for (id, run) in &held {
@@ -335,6 +349,7 @@ impl Environments {
         // Nobody compares with what is not even held.
         self.forgotten(|id, run| stays(id, run) && !crate::changes::is_one(run)).await;
         self.tell_all();
+        self.offer_again();
     }
 
     /// Data whose order this agent does not know (any more): what nobody wants is removed, if its manifest can be read.

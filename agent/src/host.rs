@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::engine::Engine;
 use crate::engine::watch::Watch;
 use crate::environments::sizes::Sizes;
+use crate::environments::warm::Warm;
 use crate::failpoints::Failpoints;
 use crate::firewall::Firewall;
 use crate::freezer::Freezer;
@@ -50,6 +51,8 @@ pub struct Host {
     pub isolation: Proofs,
     /// How much disk environments take.
     pub sizes: Sizes,
+    /// Slots that are kept for whoever comes next.
+    pub warm: Warm,
     /// Tells when containers end.
     pub watch: Watch,
     /// Asks for health.
@@ -107,7 +110,7 @@ pub(crate) mod tests {
         id: &str,
     ) -> Arc<Host> {
         let policy = folder.join("policy.toml");
-        let text = format!("mounts = [{:?}]\nregistries = [\"docker.io\"]\n", allowed.display().to_string());
+        let text = format!("mounts = [{:?}]\nregistries = [\"docker.io\"]\nwarm = 1\n", allowed.display().to_string());
         std::fs::write(&policy, text).expect("written");
         let engine: Arc<dyn Engine> = fake;
         Arc::new(Host {
@@ -128,6 +131,7 @@ pub(crate) mod tests {
             ),
             isolation: Proofs::default(),
             sizes: Sizes::default(),
+            warm: Warm::default(),
             watch: Watch::begin(Arc::clone(&engine), id.to_owned()),
             engine,
             freezer: Arc::new(crate::freezer::Memory::default()),

@@ -53,17 +53,26 @@ struct Raw {
     repositories: Option<Vec<String>>,
     mounts: Option<Vec<PathBuf>>,
     exec: Option<bool>,
+    warm: Option<u32>,
+    warm_load: Option<f64>,
 }
 
 /// What a coordinator may ask.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
     file: PathBuf,
     registries: Vec<String>,
     repositories: Vec<String>,
     mounts: Vec<PathBuf>,
     exec: bool,
+    warm: Option<u32>,
+    warm_load: f64,
 }
+
+/// Load per processor above which nothing is made ready that nobody asked for.
+const WARM_LOAD: f64 = 0.7;
+/// Most slots of one stack.
+const MOST_WARM: u32 = 16;
 
 impl Policy {
     /// The policy of a host without a file: images from Docker Hub, repositories over HTTPS and SSH, folders
@@ -76,6 +85,8 @@ impl Policy {
             repositories: vec!["https://".to_owned(), "ssh://".to_owned()],
             mounts: vec![PathBuf::from("/home"), PathBuf::from("/srv")],
             exec: true,
+            warm: None,
+            warm_load: WARM_LOAD,
         }
     }
 
@@ -103,6 +114,8 @@ impl Policy {
             repositories: raw.repositories.unwrap_or(safe.repositories),
             mounts: raw.mounts.unwrap_or(safe.mounts),
             exec: raw.exec.unwrap_or(safe.exec),
+            warm: raw.warm.map(|slots| slots.min(MOST_WARM)),
+            warm_load: raw.warm_load.unwrap_or(safe.warm_load),
         })
     }
 
@@ -141,6 +154,18 @@ impl Policy {
     /// The file says `exec = false`.
     pub fn exec(&self) -> Result<(), Denied> {
         if self.exec { Ok(()) } else { Err(self.denied("running commands in containers".to_owned(), "exec")) }
+    }
+
+    /// Slots of each hot stack that are kept ready; none: it depends on the pool.
+    #[must_use]
+    pub fn warm(&self) -> Option<u32> {
+        self.warm
+    }
+
+    /// Load per processor above which none is made.
+    #[must_use]
+    pub fn warm_load(&self) -> f64 {
+        self.warm_load
     }
 
     /// Whether a folder (already resolved, absolute) may be mounted into containers.

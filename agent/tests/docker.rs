@@ -74,6 +74,7 @@ async fn host(folder: &Path) -> Arc<Host> {
         ),
         isolation: Default::default(),
         sizes: Default::default(),
+        warm: Default::default(),
         engine,
         freezer: Arc::new(agent::freezer::Cgroups::default()),
         prober: Prober::default(),

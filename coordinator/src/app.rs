@@ -36,7 +36,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use domain::host::{Liveness, SessionSeen};
-use domain::ids::HostId;
+use domain::ids::{EnvironmentId, HostId};
 use domain::time::Timestamp;
 
 use crate::artifacts::Artifacts;
@@ -52,6 +52,10 @@ pub trait Seen: Send + Sync + fmt::Debug {
     fn session(&self, host: HostId) -> Option<SessionSeen>;
     /// When this coordinator began to listen.
     fn started_at(&self) -> Timestamp;
+    /// Slots of the host's warm pool that are made from this, as its session told last. They may be gone.
+    fn slots(&self, _host: HostId, _key: &str) -> Vec<EnvironmentId> {
+        Vec::new()
+    }
 }
 
 /// Loops that look at the whole state when somebody wakes them.

@@ -12,7 +12,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use domain::host::SessionSeen;
-use domain::ids::{HostId, RolloutId};
+use domain::ids::{EnvironmentId, HostId, RolloutId};
 use domain::name::TargetRef;
 use domain::time::Timestamp;
 use proto::convert::step::Ordered;
@@ -50,6 +50,7 @@ struct Open {
     steps: Arc<Notify>,
     end: CancellationToken,
     asks: tokio::sync::mpsc::Sender<Message>,
+    slots: Vec<(EnvironmentId, String)>,
 }
 
 impl fmt::Debug for Sessions {
@@ -106,6 +107,7 @@ impl Sessions {
             steps: Arc::clone(&steps),
             end: end.clone(),
             asks,
+            slots: Vec::new(),
         };
         if let Some(older) = state.open.insert(host, open) {
             older.end.cancel();
@@ -198,6 +200,12 @@ impl Seen for Sessions {
     fn started_at(&self) -> Timestamp {
         self.started_at
     }
+
+    fn slots(&self, host: HostId, key: &str) -> Vec<EnvironmentId> {
+        let state = self.lock();
+        let slots = state.open.get(&host).into_iter().flat_map(|open| &open.slots);
+        slots.filter(|(_, made_from)| made_from == key).map(|(id, _)| *id).collect()
+    }
 }
 
 impl Wake for Sessions {
@@ -226,6 +234,11 @@ impl Entry {
         let now = self.sessions.clock.now();
         self.with(|open| open.heard_at = now);
         now
+    }
+
+    /// Slots of its warm pool that are ready, with what they are made from.
+    pub fn offers(&self, slots: Vec<(EnvironmentId, String)>) {
+        self.with(|open| open.slots = slots);
     }
 
     /// All results from before are stored.

@@ -9,6 +9,7 @@ mod distance;
 pub mod dotenv;
 pub mod duration;
 pub mod git;
+pub mod identity;
 pub mod image_ref;
 mod interpolate;
 mod path;

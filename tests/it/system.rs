@@ -16,3 +16,4 @@ mod sharing;
 mod stand;
 mod starting;
 mod stores;
+mod warm;

@@ -17,7 +17,7 @@ use super::launch::{self, Launched};
 use super::life::{Life, Stage};
 use super::part::Part;
 use super::plan::{self, Plan};
-use super::{View, Wanted, down, enter, ground, health, lay, prepare, report, sleep};
+use super::{View, Wanted, down, enter, ground, health, lay, prepare, report, sleep, warm};
 use crate::engine::{ContainerSpec, Listed, Run, last_lines};
 use crate::host::Host;
 
@@ -44,6 +44,8 @@ pub(super) struct Actor {
     pub view: watch::Sender<View>,
     /// The first pass after the agent's start.
     pub first: bool,
+    /// Nothing of it was looked at yet by this agent.
+    pub unseen: bool,
     /// Somebody wants something of it.
     pub poke: watch::Receiver<u64>,
     /// Who is inside, and whether it goes to sleep.
@@ -66,7 +68,19 @@ impl Actor {
         first: bool,
     ) -> Self {
         let (life, activity) = (Life::default(), Activity::default());
-        Self { host, wanted, wake, view, first, poke, life, activity, restless: None, door: Arc::default() }
+        Self {
+            host,
+            wanted,
+            wake,
+            view,
+            first,
+            unseen: true,
+            poke,
+            life,
+            activity,
+            restless: None,
+            door: Arc::default(),
+        }
     }
 
     /// Runs until nothing of the environment is left.
@@ -74,6 +88,14 @@ impl Actor {
         self.recall().await;
         loop {
             let wanted = self.wanted.borrow_and_update().clone();
+            match warm::hand_out(&self.host, &wanted.order).await {
+                Ok(false) => {}
+                Ok(true) => self.life = Life::default(),
+                Err(why) => {
+                    self.failed(wanted.order.generation, why).await;
+                    continue;
+                }
+            }
             self.ordered(&wanted).await;
             let next = match (wanted.order.up, wanted.halted, self.life.stage.sleeps()) {
                 (true, true, _) => self.halt(wanted).await,
@@ -105,6 +127,12 @@ impl Actor {
             }
         }
         let gone = report::bare(wanted.order.generation, EnvironmentState::Gone, None);
+        // A slot that was handed out at the last moment begins anew.
+        if self.wanted.borrow().order.up {
+            self.forget().await;
+            self.life = Life::default();
+            return Next::Gone;
+        }
         // Who waits for the end sees it after it is durable.
         while let Err(why) = super::tell_gone(&self.host, &wanted, &gone).await {
             tracing::error!(%why, "the removal cannot be remembered");
@@ -149,11 +177,12 @@ impl Actor {
             Err(why) => return self.failed(generation, why.into()).await,
         };
         // Whatever an agent before this one left half done or forgot.
-        if self.first
+        if (self.first || self.unseen)
             && let Err(why) = sleep::thaw(&self.host, &found).await
         {
             return self.failed(generation, why).await;
         }
+        self.unseen = false;
         let mut pass = Pass::begin(self, Arc::new(plan), found);
         pass.run().await
     }
@@ -173,7 +202,10 @@ impl Actor {
     /// Tells how it stands, if that changed.
     pub(super) fn publish(&self, mut observed: domain::environment::Observed) {
         observed.activity = (self.activity.last_used > Timestamp::default()).then(|| self.activity.clone());
-        let id = self.wanted.borrow().order.id.clone();
+        let (id, slot) = {
+            let wanted = self.wanted.borrow();
+            (wanted.order.id.clone(), warm::is_slot(&wanted.order.run))
+        };
         self.view.send_if_modified(|view| {
             if view.observed == observed {
                 return false;
@@ -182,7 +214,11 @@ impl Actor {
                 self.host.sizes.ask(&id);
             }
             view.observed = observed;
-            super::tell(&self.host, &id, view);
+            if slot {
+                self.host.warm.changed();
+            } else {
+                super::tell(&self.host, &id, view);
+            }
             true
         });
     }
@@ -247,6 +283,10 @@ impl<'a> Pass<'a> {
         loop {
             let state = self.act();
             self.settle(state).await;
+            if state == EnvironmentState::Ready && self.launches.is_empty() && self.plan.is_slot() {
+                self.actor.enter(Stage::Freezing).await;
+                return Next::Rest;
+            }
             tokio::select! {
                 changed = self.actor.wanted.changed() => {
                     if changed.is_err() {

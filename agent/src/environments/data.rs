@@ -30,6 +30,9 @@ pub struct Manifest {
     /// The run it was made for, if any.
     #[serde(default)]
     pub run: String,
+    /// The slot of the warm pool that it was: what that was made from.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub slot: String,
     /// Passwords of its databases.
     pub credentials: Credentials,
     /// Stable published ports, by `SERVICE:CONTAINER-PORT`.

@@ -32,7 +32,6 @@ const SPARE: usize = 6;
 /// # Errors
 /// A foreign network has the name, no addresses are left, or the engine says no.
 pub async fn networks(host: &Arc<Host>, plan: &Plan) -> Result<(), Failure> {
-    let services = plan.stack.services.len();
     let outer = plan.stack.services.values().filter(|service| service.egress).count();
     let make = async |name: String, bridge: String, internal: bool, containers: usize| {
         let (labels, bridge) = (plan.labels(host), Some(bridge));
@@ -49,7 +48,7 @@ pub async fn networks(host: &Arc<Host>, plan: &Plan) -> Result<(), Failure> {
         host.firewall.add([plan.short.clone()]).await;
         Ok(())
     };
-    tokio::try_join!(make(plan.network(), rules::inner(&plan.short), true, services), outside, walled)?;
+    tokio::try_join!(make(plan.network(), rules::inner(&plan.short), true, plan.most), outside, walled)?;
     Ok(())
 }
 

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use domain::ids::EnvironmentId;
 use domain::stack::Stack;
 
-use super::Wanted;
 use super::credentials;
 use super::data::{self, Manifest};
 use super::failure::Failure;
+use super::{Wanted, warm};
 use crate::engine::Labels;
 use crate::host::Host;
 
@@ -24,6 +24,8 @@ pub struct Plan {
     pub wanted: Wanted,
     /// The stack, with credentials of its own.
     pub stack: Stack,
+    /// How many services the stack file has, also those that are not wanted now.
+    pub most: usize,
     /// Remarks about the stack file.
     pub notices: Vec<String>,
     /// What lies beside the data.
@@ -78,6 +80,7 @@ pub fn read(host: &Host, wanted: &Wanted) -> Result<Plan, Failure> {
         Failure::lasting(code, lines.join("\n"))
     })?;
     let mut stack = reading.stack;
+    let most = stack.services.len();
     restrict(&mut stack, &order.only_services);
     if crate::changes::is_one(&order.run) {
         // Nobody but the agent has business there.
@@ -94,6 +97,7 @@ pub fn read(host: &Host, wanted: &Wanted) -> Result<Plan, Failure> {
         short: id.short(),
         wanted: wanted.clone(),
         stack,
+        most,
         notices: reading.notices.iter().map(ToString::to_string).collect(),
         manifest,
         rebuild: BTreeSet::new(),
@@ -149,6 +153,12 @@ pub fn service_of(key: &str) -> Option<&str> {
 }
 
 impl Plan {
+    /// Nobody has asked for it yet.
+    #[must_use]
+    pub fn is_slot(&self) -> bool {
+        warm::is_slot(&self.wanted.order.run)
+    }
+
     /// Name of the network.
     #[must_use]
     pub fn network(&self) -> String {

@@ -28,7 +28,7 @@ impl Actor {
     }
 
     /// Remembers how it sleeps; a disk that refuses is told, and the next stage is written again.
-    async fn enter(&mut self, stage: Stage) {
+    pub(super) async fn enter(&mut self, stage: Stage) {
         self.life.stage = stage;
         if let Err(why) = self.life.write(&self.host.state, &self.id()).await {
             tracing::error!(environment = %self.id(), %why, "how it sleeps cannot be remembered");
@@ -122,7 +122,7 @@ impl Actor {
     /// Waits until what is frozen is to be stopped.
     fn until_stop(&self, plan: &Plan) -> impl Future<Output = ()> + use<> {
         let idle = plan.stack.settings.idle;
-        let after = (self.life.stage == Stage::Frozen).then_some(idle.stop).flatten();
+        let after = (self.life.stage == Stage::Frozen && !plan.is_slot()).then_some(idle.stop).flatten();
         let unused = crate::clock::now().since(self.activity.last_used);
         let left = after.map(|after| after.saturating_sub(unused));
         async move {
@@ -153,7 +153,7 @@ impl Actor {
             // From here on every use asks for a wake; what came before the hold is seen here.
             let mut usage = sleep::usage(&self.host, &plan.id, self.life.last_used()).await?;
             usage.guests = self.door.guests.load(SeqCst);
-            if life::turn(idle, Tier::Awake, &usage, crate::clock::now()) == Turn::Stay {
+            if !plan.is_slot() && life::turn(idle, Tier::Awake, &usage, crate::clock::now()) == Turn::Stay {
                 return Ok(false);
             }
             self.activity.last_used = usage.last();

@@ -166,10 +166,31 @@ async fn first(ctx: &Ctx, tx: &mut dyn Tx, principal: &Principal, checked: &Chec
         life: Life { ttl: Some(checked.ttl), ..Life::default() },
         version: 0,
     };
+    let warm = slot(ctx, tx, &row).await?;
+    row.environment.id = warm.unwrap_or(row.environment.id);
     row.version = tx.environment_put(&row).await?;
     let with = seed.map(|seed| format!(", with {}", seed.address)).unwrap_or_default();
     event(ctx, tx, principal, &row, "environment.up", &format!("on {}{with}", host.host.name)).await?;
     Ok(row)
+}
+
+/// A slot of the host's warm pool that is made from the same: its id becomes the environment's. If it is gone by then, the
+/// host begins anew under that id.
+async fn slot(ctx: &Ctx, tx: &mut dyn Tx, row: &EnvironmentRow) -> Result<Option<EnvironmentId>> {
+    let key = manifest::identity::identity(&manifest::identity::Ingredients {
+        file: &row.file,
+        text: &row.environment.stack_file,
+        variables: &row.environment.variables,
+        files: &row.env_files,
+        data: &row.data.from.to_string(),
+    });
+    for id in ctx.seen.slots(row.environment.host, &key) {
+        // Handed out already, while its host has not told yet.
+        if tx.environment_get(id).await?.is_none() {
+            return Ok(Some(id));
+        }
+    }
+    Ok(None)
 }
 
 async fn again(

@@ -290,6 +290,10 @@ impl Session {
             Some(agent_message::Message::Run(report)) => self.run(report).await?,
             Some(agent_message::Message::Step(report)) => self.step(report).await?,
             Some(agent_message::Message::Seed(report)) => self.seed(report).await?,
+            Some(agent_message::Message::Warm(warm)) => {
+                self.entry.offers(slots(warm)?);
+                String::new()
+            }
             Some(agent_message::Message::LogsRefused(refused)) => {
                 let reason = refused.reason.unwrap_or_default();
                 self.shared.log_orders.refuse(&refused.order, &reason.text);
@@ -372,4 +376,16 @@ impl Session {
         }
         Ok(result)
     }
+}
+
+/// Most slots of one host.
+const MOST_SLOTS: usize = 64;
+
+fn slots(warm: v1::Warm) -> Result<Vec<(EnvironmentId, String)>> {
+    let slots = warm.slots.into_iter().take(MOST_SLOTS).map(|slot| {
+        let id: EnvironmentId = proto::convert::id("warm.id", &slot.id)?;
+        let is_key = slot.key.len() == manifest::identity::DIGITS && slot.key.bytes().all(|b| b.is_ascii_hexdigit());
+        if is_key { Ok((id, slot.key)) } else { Err(Error::new(Code::FIELD, "warm.key is no SHA-256")) }
+    });
+    slots.collect()
 }

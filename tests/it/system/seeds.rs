@@ -40,8 +40,17 @@ impl Shop {
 
     /// With this pool on its host.
     pub(super) fn on(pool: &str) -> Self {
+        Self::with(pool, 0)
+    }
+
+    /// With a slot of each hot stack kept ready.
+    pub(super) fn warm(pool: &str) -> Self {
+        Self::with(pool, 1)
+    }
+
+    fn with(pool: &str, slots: u32) -> Self {
         let cluster = Cluster::start();
-        let host = cluster.host("box-asha").label("owner", "asha").label("env", "dev").pool(pool).join();
+        let host = cluster.host("box-asha").label("owner", "asha").label("env", "dev").pool(pool).warm(slots).join();
         let folder = cluster.folder().join("shop");
         std::fs::create_dir(&folder).expect("a folder");
         std::fs::write(folder.join("compose.yaml"), STACK).expect("compose.yaml");

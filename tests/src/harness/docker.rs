@@ -108,6 +108,8 @@ impl Engine {
     /// Removes containers with their anonymous volumes, networks and volumes that carry this label.
     pub fn remove_all(&self, label: &str) {
         let filter = format!("label={label}");
+        let running = self.try_run(&["ps", "-q", "--no-trunc", "--filter", &filter]).unwrap_or_default();
+        running.lines().for_each(thaw);
         for (list, remove) in [
             (["ps", "-aq", "--filter"].as_slice(), ["rm", "-fv"].as_slice()),
             (&["network", "ls", "-q", "--filter"], &["network", "rm"]),
@@ -120,6 +122,18 @@ impl Engine {
             {
                 eprintln!("cleaning up: docker {remove:?}: {why}");
             }
+        }
+    }
+}
+
+/// What is frozen cannot be ended.
+fn thaw(container: &str) {
+    let v1 = format!("/sys/fs/cgroup/freezer/docker/{container}/freezer.state");
+    let v2 = format!("/sys/fs/cgroup/system.slice/docker-{container}.scope/cgroup.freeze");
+    let v2_plain = format!("/sys/fs/cgroup/docker/{container}/cgroup.freeze");
+    for (file, thawed) in [(v1, "THAWED"), (v2, "0"), (v2_plain, "0")] {
+        if std::path::Path::new(&file).exists() {
+            let _ = std::fs::write(file, thawed);
         }
     }
 }

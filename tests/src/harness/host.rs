@@ -21,6 +21,7 @@ pub struct HostBuilder<'a> {
     networks: Vec<String>,
     namespace: Option<&'a Namespace>,
     pool: String,
+    warm: u32,
 }
 
 /// A host with its agent.
@@ -49,6 +50,7 @@ impl<'a> HostBuilder<'a> {
             networks: Vec::new(),
             namespace: None,
             pool: "copy".to_owned(),
+            warm: 0,
         }
     }
 
@@ -74,6 +76,13 @@ impl<'a> HostBuilder<'a> {
     #[must_use]
     pub fn pool(mut self, setting: &str) -> Self {
         setting.clone_into(&mut self.pool);
+        self
+    }
+
+    /// With so many slots of each hot stack kept ready, however busy this machine is.
+    #[must_use]
+    pub fn warm(mut self, slots: u32) -> Self {
+        self.warm = slots;
         self
     }
 
@@ -111,7 +120,7 @@ impl<'a> HostBuilder<'a> {
             .map_or_else(|| ranges::address(cluster.number(), 11 + number % 200), |space| space.address.clone());
         let config = self.config(&folder, &state, &address, number);
         std::fs::write(folder.join("agent.toml"), config).expect("its config file");
-        std::fs::write(folder.join("policy.toml"), policy(cluster.folder())).expect("its policy");
+        std::fs::write(folder.join("policy.toml"), policy(cluster.folder(), self.warm)).expect("its policy");
         let mut words = self.namespace.map(Namespace::prefix).unwrap_or_default();
         let config = folder.join("agent.toml").to_string_lossy().into_owned();
         words.extend([
@@ -160,9 +169,11 @@ impl<'a> HostBuilder<'a> {
     }
 }
 
-fn policy(cluster: &Path) -> String {
+fn policy(cluster: &Path, warm: u32) -> String {
     let releases = super::example::Example::get().repository.parent().map(Path::to_owned).unwrap_or_default();
-    format!("mounts = [{cluster:?}]\nrepositories = [\"https\", \"ssh\", {releases:?}, {cluster:?}]\n")
+    format!(
+        "mounts = [{cluster:?}]\nrepositories = [\"https\", \"ssh\", {releases:?}, {cluster:?}]\nwarm = {warm}\nwarm_load = 1000.0\n"
+    )
 }
 
 impl Host {
