@@ -31,6 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .bytes(".muster.v1.LogChunk.data")
         .bytes(".muster.v1.ImportSeedRequest.data")
         .bytes(".muster.v1.TunnelFrame.data")
+        .bytes(".muster.v1.Chunk.data")
         .bytes(".muster.v1.TunnelFrame.errors")
         .compile_fds_with_config(set, config)?;
     Ok(())

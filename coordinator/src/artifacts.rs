@@ -135,6 +135,32 @@ impl Artifacts {
         self.range(&Path::from(path), range).await
     }
 
+    /// All bytes under a path.
+    ///
+    /// # Errors
+    /// There are none, or more than `limit`.
+    pub async fn whole(&self, path: &str, limit: u64) -> Result<Bytes> {
+        let path = Path::from(path);
+        let bytes = self.store.head(&path).await.map_err(failed)?.size;
+        if bytes > limit {
+            return Err(Error::internal(format!("artifact store: {path} has {bytes} bytes, more than {limit}")));
+        }
+        self.range(&path, 0..bytes).await
+    }
+
+    /// The paths below a folder.
+    ///
+    /// # Errors
+    /// The store does not say.
+    pub async fn list(&self, folder: &str) -> Result<Vec<String>> {
+        let mut all = self.store.list(Some(&Path::from(folder)));
+        let mut paths = Vec::new();
+        while let Some(found) = all.next().await {
+            paths.push(found.map_err(failed)?.location.to_string());
+        }
+        Ok(paths)
+    }
+
     /// Removes what lies under a path; nothing happens if there is nothing.
     ///
     /// # Errors

@@ -170,6 +170,12 @@ codes! {
     SEED_IN_USE = "E_SEED_IN_USE", Precondition;
     /// The seed lies on another host.
     SEED_ELSEWHERE = "E_SEED_ELSEWHERE", Precondition;
+    /// A chunk of a seed does not fit its hash, or is not in the store.
+    SEED_CHUNK = "E_SEED_CHUNK", Precondition;
+    /// A seed's index is malformed, or chunks that it names are missing.
+    SEED_INDEX = "E_SEED_INDEX", Precondition;
+    /// The host has no order to move that seed.
+    SEED_NOT_ORDERED = "E_SEED_NOT_ORDERED", Precondition;
     /// An input is for a service that the stack does not have.
     SEED_SERVICE = "E_SEED_SERVICE", Invalid;
     /// A service cannot be fed with this format.

@@ -3,6 +3,7 @@
 pub mod agents;
 pub mod apps;
 pub mod builds;
+mod chunks;
 pub mod environments;
 pub mod error;
 pub mod events;
@@ -104,6 +105,7 @@ pub async fn routes(api: &Api) -> Result<Routes, tonic_reflection::server::Error
         environments_server::EnvironmentsServer,
         runs_server::RunsServer,
         seeds_server::SeedsServer,
+        chunks_server::ChunksServer,
         rollouts_server::RolloutsServer,
         events_server::EventsServer,
     ))

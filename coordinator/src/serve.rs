@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use transport::server::{self, ServerCertificate};
 
 use crate::app::bootstrap::{self, Failed};
+use crate::app::chunks;
 use crate::app::{App, Ctx};
 use crate::artifacts::Artifacts;
 use crate::auth::layer::AuthLayer;
@@ -159,6 +160,7 @@ pub async fn start_over(config: &Config, listeners: Listeners, store: Store) -> 
         max_log_bytes: config.max_log_bytes,
         stopping: CancellationToken::new(),
     };
+    chunks::sweep_lost(&app).await.map_err(|why| internal(&why))?;
     let first_start = bootstrap::files(&app, &config.state_dir).await?;
     let address = listeners.grpc.local_addr().map_err(|why| internal(&why))?;
     let http_address = listeners.http.local_addr().map_err(|why| internal(&why))?;

@@ -16,6 +16,7 @@
 pub mod app;
 pub mod artifact;
 pub mod build;
+pub mod chunk;
 pub mod config;
 mod database;
 mod dialect;
@@ -37,6 +38,7 @@ pub mod run;
 mod schema;
 pub mod secret;
 pub mod seed;
+pub mod seed_copy;
 mod sql;
 mod sqlite;
 pub mod target;

@@ -10,8 +10,10 @@ use crate::release::Digest;
 use crate::stack::{SeedRef, StoreKind};
 use crate::time::Timestamp;
 
+mod copy;
 mod data;
 
+pub use copy::{Place, SeedCopy};
 pub use data::{Begin, Data, DataObserved};
 
 /// The version that stands for the newest one; none can be called so.

@@ -15,3 +15,11 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descrip
 pub const MAX_MESSAGE: usize = 4 << 20;
 /// The largest chunk of an artifact or a log, in bytes.
 pub const MAX_CHUNK: usize = 256 << 10;
+/// The largest chunk of a seed, in plain bytes.
+pub const MAX_SEED_CHUNK: usize = 256 << 10;
+/// Hashes of chunks in one request.
+pub const MAX_HASHES: usize = 4096;
+/// The largest index of a seed, in bytes.
+pub const MAX_SEED_INDEX: usize = 256 << 20;
+/// The largest manifest of a seed, in bytes.
+pub const MAX_SEED_MANIFEST: usize = 1 << 20;

@@ -15,7 +15,7 @@ use super::environment_data::{self, Beginning};
 use super::idempotency::{self, Key};
 use super::ledger::{self, Event};
 use super::placing::{Wish, choose};
-use super::{App, Ctx, apps, resolve, text};
+use super::{App, Ctx, apps, resolve, seed_copies, text};
 use crate::error::{Code, Error, Result};
 use crate::store::environment::{EnvironmentRow, Life};
 use crate::store::host::HostRow;
@@ -32,6 +32,8 @@ pub struct EnvironmentView {
     pub host: String,
     /// Its host is not heard from.
     pub unknown: bool,
+    /// How far its seed is that is being brought to its host; none: it waits for none.
+    pub waits: Option<String>,
     /// By service; empty for all but the owner and admins.
     pub variables: BTreeMap<String, BTreeMap<String, String>>,
 }
@@ -123,6 +125,9 @@ pub async fn up(app: &App, principal: &Principal, ask: &Up, key: Option<&Key>) -
             })
         })
         .await?;
+    if let Some(seed) = view.row.data.seed {
+        seed_copies::wake(app, seed).await?;
+    }
     app.wake.host(view.row.environment.host);
     Ok(view)
 }
@@ -141,6 +146,9 @@ async fn first(ctx: &Ctx, tx: &mut dyn Tx, principal: &Principal, checked: &Chec
         seed: seed.as_ref(),
     };
     let host = choose(ctx, tx, principal, &wish).await?;
+    if let Some(seed) = &seed {
+        seed_copies::bring(ctx, tx, &seed.row, host.host.id).await?;
+    }
     let environment = Environment {
         id: EnvironmentId::new(ctx.ids.uuid()),
         name: checked.name.clone(),
@@ -238,6 +246,11 @@ async fn again(
     }
     environment.wanted = Wanted::Up;
     environment.generation = environment.generation.next();
+    if let Some(seed) = seed_copies::waits(tx, &row).await?
+        && let Some(seed) = tx.seed_get(seed.copy.seed).await?
+    {
+        seed_copies::bring(ctx, tx, &seed, row.environment.host).await?;
+    }
     row.env_files.clone_from(&ask.env_files);
     row.file.clone_from(&ask.file);
     row.life.ttl = Some(checked.ttl);
@@ -399,7 +412,9 @@ pub(super) async fn plain_view<V: View + ?Sized>(
     let host = view.host_get(row.environment.host).await?;
     let unknown = host.as_ref().is_none_or(|host| ctx.liveness(host) == Liveness::Unreachable);
     let host = host.map_or_else(|| row.environment.host.to_string(), |host| host.host.name.to_string());
-    Ok(EnvironmentView { unknown: unknown && row.gone_at.is_none(), row, owner, host, variables: BTreeMap::new() })
+    let waits = seed_copies::waiting(view, &row).await?;
+    let unknown = unknown && row.gone_at.is_none();
+    Ok(EnvironmentView { unknown, row, owner, host, waits, variables: BTreeMap::new() })
 }
 
 pub(super) async fn view_of<V: View + ?Sized>(

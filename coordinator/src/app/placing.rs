@@ -4,8 +4,8 @@ use domain::authorize::{Principal, Role};
 use domain::label::Selector;
 use domain::placement::{Among, Candidate, Nowhere, Request, place};
 
-use super::Ctx;
 use super::environment_data::Beginning;
+use super::{Ctx, seed_copies};
 use crate::error::{Code, Error, Result};
 use crate::store::View;
 use crate::store::host::HostRow;
@@ -42,23 +42,31 @@ pub(super) async fn choose<V: View + ?Sized>(
     let hosts = view.host_list(&principal.project).await?;
     let mut candidates = Vec::new();
     for row in &hosts {
-        if wish.seed.is_some_and(|seed| seed.row.seed.host != row.host.id) {
-            continue;
-        }
         let load = view.environment_list_of_host(row.host.id).await?.len();
         let load = u32::try_from(load).unwrap_or(u32::MAX);
         candidates.push(Candidate { host: &row.host, liveness: ctx.liveness(row), load });
     }
     let request = |among| Request { among, memory_bytes: wish.memory, disk_bytes: 0 };
     let selector = |text: &str| Selector::parse(text).map(Among::Labels);
+    let lies = match wish.seed {
+        Some(seed) => Some(seed_copies::lies(ctx, view, &seed.row).await?),
+        None => None,
+    };
+    // Where its seed lies, else where that can be brought.
+    let place = |request: &Request| {
+        let Some(lies) = &lies else { return place(request, &candidates) };
+        let (near, all): (Vec<_>, _) =
+            (candidates.iter().filter(|one| lies.on.contains(&one.host.id)).copied().collect(), &candidates);
+        place(request, &near).or_else(|nowhere| if lies.travels { place(request, all) } else { Err(nowhere) })
+    };
     let chosen = match &wish.named {
-        Some(row) => place(&request(Among::Host(row.host.id)), &candidates),
+        Some(row) => place(&request(Among::Host(row.host.id))),
         None => {
             let own = selector(&format!("owner={}", principal.name)).ok();
             let shared = selector("role=dev").ok();
             let mut last = Err(Nowhere(Vec::new()));
             for among in own.into_iter().chain(shared) {
-                last = place(&request(among), &candidates);
+                last = place(&request(among));
                 if last.is_ok() {
                     break;
                 }
@@ -67,8 +75,8 @@ pub(super) async fn choose<V: View + ?Sized>(
         }
     };
     let id = chosen.map_err(|nowhere| match wish.seed {
-        Some(seed) => elsewhere(seed, wish, &hosts, &nowhere),
-        None => {
+        Some(seed) if lies.is_some_and(|lies| !lies.travels) => elsewhere(seed, &hosts, &nowhere),
+        _ => {
             let text = format!(
                 "no host can take it: {nowhere}. An environment goes to a host labelled owner={} or role=dev, or to \
                  --host",
@@ -80,18 +88,13 @@ pub(super) async fn choose<V: View + ?Sized>(
     hosts.into_iter().find(|row| row.host.id == id).ok_or_else(|| Error::internal("placement chose no host"))
 }
 
-/// Why it cannot go where its seed lies, and the way out.
-fn elsewhere(seed: &Beginning, wish: &Wish<'_>, hosts: &[HostRow], nowhere: &Nowhere) -> Error {
+/// Why it cannot go where its seed lies, and why the seed does not come.
+fn elsewhere(seed: &Beginning, hosts: &[HostRow], nowhere: &Nowhere) -> Error {
     let lies = hosts.iter().find(|row| row.host.id == seed.row.seed.host);
     let lies = lies.map_or("a host that was removed", |row| row.host.name.as_str());
-    let why = match &wish.named {
-        Some(row) if row.host.id != seed.row.seed.host => format!("and not on {}", row.host.name),
-        _ => format!("which cannot take it: {nowhere}"),
-    };
-    let way = if seed.row.seed.snapshot {
-        format!("--host {lies} places it there, if you may")
-    } else {
-        format!("--host {lies} places it there, if you may; `muster seed import --host` makes one elsewhere")
-    };
-    Error::new(Code::SEED_ELSEWHERE, format!("{} lies on {lies}, {why}. {way}", seed.address))
+    let text = format!(
+        "{} lies on {lies}, which is not heard from and so cannot bring it elsewhere ({nowhere}); start the agent there",
+        seed.address
+    );
+    Error::new(Code::SEED_ELSEWHERE, text)
 }

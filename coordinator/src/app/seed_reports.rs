@@ -3,9 +3,10 @@
 use domain::release::Digest;
 use domain::seed::SeedState;
 use proto::convert::seed::Reported;
+use proto::v1::SeedWork;
 
 use super::seeds::{SECRET, end, event};
-use super::{App, ledger, text};
+use super::{App, ledger, seed_copy_reports, text};
 use crate::auth::Agent;
 use crate::error::{Code, Error, Result};
 use crate::store::seed::SeedRow;
@@ -18,6 +19,9 @@ const MAX_PARTS: usize = 256;
 /// # Errors
 /// What the store says.
 pub async fn report(app: &App, agent: &Agent, told: Reported) -> Result<()> {
+    if of_copy(app, agent, &told).await? {
+        return seed_copy_reports::report(app, agent, told).await;
+    }
     let inputs = app
         .store
         .write(|tx| {
@@ -45,6 +49,13 @@ pub async fn report(app: &App, agent: &Agent, told: Reported) -> Result<()> {
         })
         .await?;
     forget(app, &inputs).await
+}
+
+/// Whether it is about a copy: moved, or removed by another host than the one that made it.
+async fn of_copy(app: &App, agent: &Agent, told: &Reported) -> Result<bool> {
+    let id = told.id;
+    let row = app.store.read(|view| Box::pin(async move { Ok::<_, Error>(view.seed_get(id).await?) })).await?;
+    Ok(told.work != SeedWork::Unspecified || row.is_none_or(|row| row.seed.host != agent.id))
 }
 
 /// Changes the seed to what its host tells. Answers the kind of the event, if something has ended.

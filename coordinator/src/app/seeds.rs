@@ -9,10 +9,11 @@ use domain::seed::{Seed, SeedAddress, SeedState};
 use serde::{Deserialize, Serialize};
 
 use super::ledger::{self, Event};
-use super::{App, Ctx, resolve, text};
+use super::{App, Ctx, chunks, resolve, seed_copies, text};
 use crate::error::{Code, Error, Result};
 use crate::store::secret::SecretRow;
 use crate::store::seed::SeedRow;
+use crate::store::seed_copy::SeedCopyRow;
 use crate::store::{Tx, View};
 
 /// The kind under which the stack of a seed is sealed, and the noun that needs its inputs.
@@ -29,6 +30,8 @@ pub struct SeedView {
     pub host: String,
     /// Environments that began with it.
     pub environments: u32,
+    /// Copies of it, with the names of their hosts.
+    pub copies: Vec<(SeedCopyRow, String)>,
 }
 
 impl SeedView {
@@ -110,7 +113,12 @@ pub(super) async fn view_of<V: View + ?Sized>(view: &mut V, row: SeedRow, enviro
     let owner = owner_of(view, &row).await?;
     let host = view.host_get(row.seed.host).await?;
     let host = host.map_or_else(|| row.seed.host.to_string(), |host| host.host.name.to_string());
-    Ok(SeedView { row, owner, host, environments })
+    let mut copies = Vec::new();
+    for copy in view.seed_copy_list(row.seed.id).await? {
+        let at = view.host_get(copy.copy.host).await?;
+        copies.push((copy, at.map(|host| host.host.name.to_string()).unwrap_or_default()));
+    }
+    Ok(SeedView { row, owner, host, environments, copies })
 }
 
 async fn counted<V: View + ?Sized>(view: &mut V, row: SeedRow) -> Result<SeedView> {
@@ -166,7 +174,7 @@ pub async fn show(ctx: &Ctx, principal: &Principal, given: &str) -> Result<SeedV
 ///
 /// # Errors
 /// There is none, an environment began with it, it is still being made, or the caller may not.
-pub async fn remove(ctx: &Ctx, principal: &Principal, given: &str) -> Result<SeedView> {
+pub async fn remove(ctx: &App, principal: &Principal, given: &str) -> Result<SeedView> {
     let view = ctx
         .store
         .write(|tx| {
@@ -186,7 +194,8 @@ pub async fn remove(ctx: &Ctx, principal: &Principal, given: &str) -> Result<See
                         unused(tx, &row, &address).await?;
                         // Without its host there is nobody to take it out, and nothing to take it out of.
                         let there = tx.host_get(row.seed.host).await?.is_some();
-                        if there {
+                        seed_copies::remove(tx, &row).await?;
+                        if there && !seed_copies::shared(tx, &row, row.seed.host).await? {
                             row.seed.state = SeedState::Removing;
                             row.seed.detail = "waits for its host".to_owned();
                         } else {
@@ -201,6 +210,8 @@ pub async fn remove(ctx: &Ctx, principal: &Principal, given: &str) -> Result<See
             })
         })
         .await?;
+    chunks::sweep(ctx, Some(view.row.seed.id)).await?;
+    seed_copies::wake(ctx, view.row.seed.id).await?;
     ctx.wake.host(view.row.seed.host);
     Ok(view)
 }
@@ -284,12 +295,14 @@ pub(super) async fn forget_host(
     host: &domain::host::Host,
     force: bool,
 ) -> Result<()> {
-    let held: Vec<SeedRow> = tx
-        .seed_list(project)
-        .await?
-        .into_iter()
-        .filter(|row| row.seed.host == host.id && !row.seed.state.ended())
-        .collect();
+    let mut held = Vec::new();
+    for row in tx.seed_list(project).await? {
+        // What is elsewhere too is not lost.
+        let lost = row.seed.host == host.id && !row.seed.state.ended();
+        if lost && !seed_copies::elsewhere(tx, row.seed.id).await? {
+            held.push(row);
+        }
+    }
     if !force && !held.is_empty() {
         let mut names = Vec::new();
         for row in held.iter().take(10) {
@@ -303,6 +316,7 @@ pub(super) async fn forget_host(
         );
         return Err(Error::new(Code::HOST_IN_USE, text));
     }
+    seed_copies::forget_host(tx, host.id).await?;
     for mut row in held {
         let making = row.seed.state == SeedState::Making;
         row.seed.reason = Some(("E_HOST_REMOVED".to_owned(), format!("host {} was removed", host.name)));

@@ -63,7 +63,7 @@ fn message(view: &EnvironmentView) -> v1::Environment {
         why: activity.map(|activity| activity.why.clone()).unwrap_or_default(),
         memory_bytes: activity.map_or(0, |activity| activity.memory_bytes),
         seed: view.row.data.address.clone(),
-        data: view.row.data.observed.line.clone(),
+        data: view.waits.clone().unwrap_or_else(|| view.row.data.observed.line.clone()),
         own_bytes: view.row.data.observed.own_bytes,
         shared_bytes: view.row.data.observed.shared_bytes,
         can_undo: view.row.data.undo().is_some(),

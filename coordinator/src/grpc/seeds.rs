@@ -1,6 +1,7 @@
 //! Seeds and snapshots.
 
 use domain::authorize::Principal;
+use domain::seed::{Place, SeedCopy, SeedState};
 use proto::v1;
 use proto::v1::import_seed_request::Part;
 use proto::v1::seeds_server::Seeds;
@@ -10,6 +11,7 @@ use super::error::status;
 use super::watch::{self, Answers};
 use super::{Api, principal};
 use crate::app::idempotency::Key;
+use crate::app::seed_copies;
 use crate::app::seed_import::{self, Ask, Input, Receiving};
 use crate::app::seeds::{self, Sealed, SeedView};
 use crate::error::{Code, Error, Result as Checked};
@@ -29,13 +31,35 @@ pub(super) fn message(view: &SeedView) -> v1::Seed {
         digest: seed.digest.as_ref().map(|digest| digest.hex().to_owned()).unwrap_or_default(),
         bytes: seed.bytes,
         parts: seed.parts.iter().map(Into::into).collect(),
-        hosts: if seed.state.ended() { Vec::new() } else { vec![view.host.clone()] },
+        hosts: hosts(view),
         created_at: seed.created_at.0,
         took_micros: micros(seed.took),
         freeze_micros: micros(seed.freeze),
         canaries: seed.canaries,
         environments: view.environments,
         masked: seed.masked,
+        copies: view.copies.iter().map(|(row, host)| copy(&row.copy, host)).collect(),
+    }
+}
+
+/// Where it lies: the host that made it first.
+fn hosts(view: &SeedView) -> Vec<String> {
+    if view.row.seed.state.ended() {
+        return Vec::new();
+    }
+    let there = view.copies.iter().filter(|(row, _)| row.copy.state == SeedState::Ready);
+    let there = there.filter(|(row, _)| row.copy.place != Place::Store).map(|(_, host)| host.clone());
+    std::iter::once(view.host.clone()).chain(there).collect()
+}
+
+fn copy(copy: &SeedCopy, host: &str) -> v1::SeedCopy {
+    v1::SeedCopy {
+        host: if copy.place == Place::Store { String::new() } else { host.to_owned() },
+        state: v1::SeedState::from(copy.state).into(),
+        reason: copy.reason.clone().map(|(code, text)| v1::Reason { code, text }),
+        detail: copy.detail.clone(),
+        moved_bytes: copy.moved,
+        took_micros: copy.took.map_or(0, proto::convert::micros),
     }
 }
 
@@ -133,11 +157,25 @@ impl Seeds for Api {
             let (api, principal, id) = (api.clone(), principal.clone(), id.clone());
             async move {
                 let view = seeds::show(&api.app, &principal, &id).await?;
-                let end = !view.row.seed.state.pending();
+                let moving = view.copies.iter().any(|(row, _)| row.copy.state == SeedState::Making);
+                let end = !view.row.seed.state.pending() && !moving;
                 Ok((message(&view), end))
             }
         });
         Ok(Response::new(answers))
+    }
+
+    async fn push(&self, request: Request<v1::ShowSeedRequest>) -> Result<Response<v1::Seed>, Status> {
+        let principal = principal(&request)?;
+        let view = seed_copies::push(&self.app, &principal, &request.get_ref().seed).await.map_err(status)?;
+        Ok(Response::new(message(&view)))
+    }
+
+    async fn pull(&self, request: Request<v1::PullSeedRequest>) -> Result<Response<v1::Seed>, Status> {
+        let principal = principal(&request)?;
+        let ask = request.into_inner();
+        let view = seed_copies::pull(&self.app, &principal, &ask.seed, &ask.host).await.map_err(status)?;
+        Ok(Response::new(message(&view)))
     }
 
     async fn remove(&self, request: Request<v1::ShowSeedRequest>) -> Result<Response<v1::Seed>, Status> {

@@ -1,17 +1,17 @@
 //! What a host is sent, derived from rows each time: nothing is remembered but what this session has sent already.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use domain::environment::{Source, Wanted};
 use domain::ids::Generation;
-use domain::seed::SeedState;
+use domain::seed::{Place, SeedCopy, SeedState};
 use domain::step::order::OrderKind;
 use domain::time::Timestamp;
 use proto::v1::{self, coordinator_message::Message, seed_order::Work};
 
 use super::Sessions;
-use crate::app::{App, environments, runs, seeds};
+use crate::app::{App, environments, runs, seed_copies, seeds};
 use crate::auth::Agent;
 use crate::error::{Error, Result};
 use crate::store::environment::EnvironmentRow;
@@ -32,8 +32,11 @@ pub struct Sent {
 #[derive(Debug)]
 pub struct Desired {
     environments: Vec<(EnvironmentRow, String)>,
+    /// Those of them that wait for their seed.
+    waiting: BTreeSet<String>,
     runs: Vec<runs::Ordered>,
     seeds: Vec<seeds::Ordered>,
+    copies: Vec<SeedCopy>,
     /// The ledger's place at the time of looking.
     pub ledger_seq: u64,
     /// The host is still one of ours.
@@ -49,10 +52,19 @@ pub async fn desired(app: &App, agent: &Agent) -> Result<Desired> {
     app.store
         .read(|view| {
             Box::pin(async move {
+                let environments = environments::of_host(view, host).await?;
+                let mut waiting = BTreeSet::new();
+                for (row, _) in &environments {
+                    if seed_copies::waits(view, row).await?.is_some() {
+                        waiting.insert(row.environment.id.to_string());
+                    }
+                }
                 Ok::<_, Error>(Desired {
-                    environments: environments::of_host(view, host).await?,
+                    environments,
+                    waiting,
                     runs: runs::of_host(view, host).await?,
                     seeds: seeds::of_host(app, view, host).await?,
+                    copies: seed_copies::of_host(view, host).await?,
                     ledger_seq: view.event_seq().await?,
                     known: view.host_get(host).await?.is_some(),
                 })
@@ -77,8 +89,17 @@ impl Sent {
         let mut messages = Vec::new();
         for (row, owner) in &desired.environments {
             let (id, generation) = (row.environment.id.to_string(), row.environment.generation);
+            if desired.waiting.contains(&id) {
+                continue;
+            }
             if self.environments.insert(id, generation) != Some(generation) {
                 messages.push(Message::Environment(environment(row, owner)));
+            }
+        }
+        for copy in &desired.copies {
+            let order = copy_order(copy);
+            if self.seeds.insert(work(copy).key(&order.id), copy.state) != Some(copy.state) {
+                messages.push(Message::Seed(order));
             }
         }
         for run in &desired.runs {
@@ -161,6 +182,25 @@ fn run_order(ordered: &runs::Ordered) -> v1::RunOrder {
         image: ordered.image.as_ref().map(Into::into),
         owner: ordered.owner.clone(),
     }
+}
+
+/// Which order stands for a copy.
+fn work(copy: &SeedCopy) -> v1::SeedWork {
+    match (copy.state, copy.place) {
+        (SeedState::Removing, _) => v1::SeedWork::Unspecified,
+        (_, Place::Store) => v1::SeedWork::Push,
+        (_, Place::Host(_)) => v1::SeedWork::Pull,
+    }
+}
+
+fn copy_order(copy: &SeedCopy) -> v1::SeedOrder {
+    let digest = copy.digest.hex().to_owned();
+    let work = match work(copy) {
+        v1::SeedWork::Unspecified => Work::Remove(digest),
+        v1::SeedWork::Push => Work::Push(digest),
+        v1::SeedWork::Pull => Work::Pull(digest),
+    };
+    v1::SeedOrder { id: copy.seed.to_string(), work: Some(work), ..v1::SeedOrder::default() }
 }
 
 /// None for what cannot be ordered: the stack of an import is lost.

@@ -358,7 +358,7 @@ impl Session {
 
     async fn seed(&mut self, report: v1::SeedReport) -> Result<String> {
         let result = report.result.clone();
-        let (id, told) = (report.id.clone(), Told::try_from(report)?);
+        let (id, told) = (report.work().key(&report.id), Told::try_from(report)?);
         let ended = !told.state.pending();
         seed_reports::report(&self.shared.app, &self.agent, told).await?;
         if ended {

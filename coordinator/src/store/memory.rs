@@ -7,6 +7,7 @@
 mod app;
 mod artifact;
 mod build;
+mod chunk;
 mod config;
 mod environment;
 mod event;
@@ -20,6 +21,7 @@ mod rollout;
 mod run;
 mod secret;
 mod seed;
+mod seed_copy;
 mod table;
 mod target;
 mod token;
@@ -40,6 +42,7 @@ use uuid::Uuid;
 use super::app::AppRow;
 use super::artifact::ArtifactRow;
 use super::build::BuildRow;
+use super::chunk::{ChunkRow, SegmentRow};
 use super::config::ConfigRow;
 use super::environment::EnvironmentRow;
 use super::error::{Error, Result};
@@ -53,6 +56,7 @@ use super::rollout::RolloutRow;
 use super::run::RunRow;
 use super::secret::SecretRow;
 use super::seed::SeedRow;
+use super::seed_copy::SeedCopyRow;
 use super::target::{LockRow, TargetRow};
 use super::token::{ApiTokenRow, JoinTokenRow, PrincipalRow};
 use super::tx::Transaction;
@@ -184,6 +188,10 @@ tables! {
     idempotency: (PrincipalId, String, String) => IdempotencyRow,
     secrets: (String, String) => SecretRow,
     seeds: SeedId => SeedRow,
+    seed_copies: (SeedId, String) => SeedCopyRow,
+    chunks: Digest => ChunkRow,
+    chunk_segments: String => SegmentRow,
+    chunk_refs: (SeedId, String) => (),
     meta: String => String,
 }
 

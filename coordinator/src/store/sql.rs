@@ -3,6 +3,7 @@
 mod app;
 mod artifact;
 mod build;
+mod chunk;
 mod columns;
 mod config;
 mod environment;
@@ -17,6 +18,7 @@ mod rollout;
 mod run;
 mod secret;
 mod seed;
+mod seed_copy;
 mod step;
 mod target;
 mod token;

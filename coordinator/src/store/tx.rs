@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use super::app::{AppReads, AppWrites};
 use super::artifact::{ArtifactReads, ArtifactWrites};
 use super::build::{BuildReads, BuildWrites};
+use super::chunk::{ChunkReads, ChunkWrites};
 use super::config::{ConfigReads, ConfigWrites};
 use super::environment::{EnvironmentReads, EnvironmentWrites};
 use super::error::Result;
@@ -20,6 +21,7 @@ use super::rollout::{RolloutReads, RolloutWrites};
 use super::run::{RunReads, RunWrites};
 use super::secret::{SecretReads, SecretWrites};
 use super::seed::{SeedReads, SeedWrites};
+use super::seed_copy::{SeedCopyReads, SeedCopyWrites};
 use super::target::{TargetReads, TargetWrites};
 use super::token::{TokenReads, TokenWrites};
 
@@ -42,6 +44,8 @@ pub trait View:
     + IdempotencyReads
     + SecretReads
     + SeedReads
+    + SeedCopyReads
+    + ChunkReads
     + MetaReads
     + Send
 {
@@ -65,6 +69,8 @@ impl<T> View for T where
         + IdempotencyReads
         + SecretReads
         + SeedReads
+        + SeedCopyReads
+        + ChunkReads
         + MetaReads
         + Send
 {
@@ -92,6 +98,8 @@ pub trait Tx:
     + IdempotencyWrites
     + SecretWrites
     + SeedWrites
+    + SeedCopyWrites
+    + ChunkWrites
     + MetaWrites
     + RetentionWrites
 {
@@ -116,6 +124,8 @@ impl<T> Tx for T where
         + IdempotencyWrites
         + SecretWrites
         + SeedWrites
+        + SeedCopyWrites
+        + ChunkWrites
         + MetaWrites
         + RetentionWrites
 {

@@ -144,6 +144,10 @@ pub struct Reported {
     pub canaries: u32,
     /// Masking SQL was run.
     pub masked: bool,
+    /// Which order it answers.
+    pub work: v1::SeedWork,
+    /// Bytes that went over the network.
+    pub moved: u64,
 }
 
 impl TryFrom<v1::SeedReport> for Reported {
@@ -158,6 +162,8 @@ impl TryFrom<v1::SeedReport> for Reported {
         Ok(Self {
             id: super::id("seed.id", &report.id)?,
             state: report.state().try_into()?,
+            work: report.work(),
+            moved: report.moved_bytes,
             reason: report.reason.map(|reason| (reason.code, reason.text)),
             detail: report.detail,
             digest,
@@ -168,6 +174,18 @@ impl TryFrom<v1::SeedReport> for Reported {
             canaries: report.canaries,
             masked: report.masked,
         })
+    }
+}
+
+impl v1::SeedWork {
+    /// What an order is called beside others of the same seed.
+    #[must_use]
+    pub fn key(self, seed: &str) -> String {
+        match self {
+            Self::Unspecified => seed.to_owned(),
+            Self::Push => format!("push:{seed}"),
+            Self::Pull => format!("pull:{seed}"),
+        }
     }
 }
 
