@@ -232,6 +232,25 @@ impl Pool {
         Ok(())
     }
 
+    /// Refuses when so many bytes would leave too little room; a loop file is made larger first. Blocks.
+    ///
+    /// # Errors
+    /// As [`Pool::check_floor`].
+    pub fn check_room(&self, bytes: u64) -> Result<()> {
+        self.check_floor()?;
+        let floor = self.floor().saturating_add(bytes);
+        let mut available = self.available();
+        while available < floor {
+            self.grow();
+            let grown = self.available();
+            if grown <= available {
+                return Err(Error::Full { root: self.root().to_owned(), available, floor });
+            }
+            available = grown;
+        }
+        Ok(())
+    }
+
     /// Makes an empty folder that can be cloned; see [`Backend::create`].
     ///
     /// # Errors

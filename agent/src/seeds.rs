@@ -4,13 +4,21 @@
 //! is stopped cleanly; then its volumes are read once (hash and canaries together) and cloned into the pool. An
 //! import that is interrupted begins again from its order: nothing of it was visible.
 
+mod cutter;
 pub mod elastic;
 mod feed;
 mod import;
+mod index;
 mod inputs;
 mod lines;
+mod moving;
 pub mod mysql;
 pub mod postgres;
+mod pull;
+mod push;
+mod rebuild;
+#[cfg(test)]
+mod rebuild_tests;
 mod scan;
 mod seal;
 pub mod sealed;
@@ -73,9 +81,18 @@ pub fn kind_name(kind: StoreKind) -> &'static str {
     }
 }
 
-/// The id of a seed's result.
-fn result_id(id: &str) -> String {
-    format!("seed:{id}")
+/// The id of the result of an order.
+fn result_id(key: &str) -> String {
+    format!("seed:{key}")
+}
+
+/// Which order it is.
+fn work(order: &v1::SeedOrder) -> v1::SeedWork {
+    match &order.work {
+        Some(Work::Push(_)) => v1::SeedWork::Push,
+        Some(Work::Pull(_)) => v1::SeedWork::Pull,
+        _ => v1::SeedWork::Unspecified,
+    }
 }
 
 /// What making a seed came to.
@@ -84,6 +101,15 @@ struct Made {
     sealed: Sealed,
     canaries: usize,
     freeze: std::time::Duration,
+}
+
+/// What an order came to.
+#[derive(Debug)]
+enum Done {
+    Made(Box<Made>),
+    Removed,
+    /// So many bytes went over the network.
+    Moved(u64),
 }
 
 /// What making seeds works with.
@@ -96,13 +122,18 @@ struct Setup {
 
 impl Setup {
     fn tell(&self, id: &str, detail: &str) {
+        self.tell_of(v1::SeedWork::Unspecified, id, detail);
+    }
+
+    fn tell_of(&self, work: v1::SeedWork, id: &str, detail: &str) {
         let report = v1::SeedReport {
+            work: work.into(),
             id: id.to_owned(),
             state: v1::SeedState::Making.into(),
             detail: detail.to_owned(),
             ..Default::default()
         };
-        self.host.outbox.tell(&format!("seed {id}"), Message::Seed(report));
+        self.host.outbox.tell(&format!("seed {}", work.key(id)), Message::Seed(report));
     }
 }
 
@@ -112,6 +143,8 @@ pub struct Seeds {
     setup: Setup,
     active: Mutex<BTreeMap<String, AbortHandle>>,
     places: Arc<tokio::sync::Semaphore>,
+    /// Of those that are moved.
+    ways: Arc<tokio::sync::Semaphore>,
 }
 
 impl Seeds {
@@ -119,7 +152,8 @@ impl Seeds {
     #[must_use]
     pub fn new(host: Arc<Host>, environments: Arc<Environments>, channel: watch::Receiver<Option<Channel>>) -> Self {
         let setup = Setup { host, environments, channel };
-        Self { setup, active: Mutex::default(), places: Arc::new(tokio::sync::Semaphore::new(AT_A_TIME)) }
+        let places = || Arc::new(tokio::sync::Semaphore::new(AT_A_TIME));
+        Self { setup, active: Mutex::default(), places: places(), ways: places() }
     }
 
     fn active(&self) -> MutexGuard<'_, BTreeMap<String, AbortHandle>> {
@@ -131,6 +165,7 @@ impl Seeds {
         let pool = Arc::clone(&self.setup.host.pool);
         let swept = tokio::task::spawn_blocking(move || {
             sealed::all(&pool);
+            pull::sweep(&pool);
             let entries = std::fs::read_dir(pool.layout().snapshots()).into_iter().flatten().flatten();
             for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("import-")) {
                 if let Err(why) = pool.remove_now(&entry.path()) {
@@ -156,71 +191,93 @@ impl Seeds {
             tracing::warn!(seed = %id, "an order without a seed id");
             return;
         }
-        let under_way = self.active().get(&id).is_some_and(|task| !task.is_finished());
-        if under_way || self.has_result(&id).await {
+        let work = work(&order);
+        let key = work.key(&id);
+        let under_way = self.active().get(&key).is_some_and(|task| !task.is_finished());
+        if under_way || self.has_result(&key).await {
             return;
         }
-        let (setup, places) = (self.setup.clone(), Arc::clone(&self.places));
+        if matches!(order.work, Some(Work::Remove(_))) {
+            self.stop_moving(&id);
+        }
+        let moves = work != v1::SeedWork::Unspecified;
+        let (setup, places) = (self.setup.clone(), Arc::clone(if moves { &self.ways } else { &self.places }));
         let mut active = self.active();
         active.retain(|_, task| !task.is_finished());
         let task = tokio::spawn(async move {
-            setup.tell(&order.id, "waiting for other seeds");
+            setup.tell_of(work, &order.id, "waiting for other seeds");
             let _place = places.acquire().await.ok();
             let began = std::time::Instant::now();
             let outcome = perform(&setup, &order).await;
             conclude(&setup, &order, outcome, began.elapsed()).await;
         });
-        active.insert(id, task.abort_handle());
+        active.insert(key, task.abort_handle());
     }
 
-    async fn has_result(&self, id: &str) -> bool {
-        let wanted = result_id(id);
+    /// What is removed is not moved any more.
+    fn stop_moving(&self, id: &str) {
+        let active = self.active();
+        for work in [v1::SeedWork::Push, v1::SeedWork::Pull] {
+            if let Some(task) = active.get(&work.key(id)) {
+                task.abort();
+            }
+        }
+    }
+
+    async fn has_result(&self, key: &str) -> bool {
+        let wanted = result_id(key);
         let results = self.setup.host.state.results().await.unwrap_or_default();
         results.iter().any(|kept| matches!(&kept.message, Some(Message::Seed(report)) if report.result == wanted))
     }
 }
 
-/// None: it was removed.
-async fn perform(setup: &Setup, order: &v1::SeedOrder) -> Result<Option<Made>, Failure> {
+async fn perform(setup: &Setup, order: &v1::SeedOrder) -> Result<Done, Failure> {
+    let made = |made| Done::Made(Box::new(made));
     match &order.work {
-        Some(Work::Import(head)) => import::run(setup, order, head).await.map(Some),
+        Some(Work::Import(head)) => import::run(setup, order, head).await.map(made),
         Some(Work::Snapshot(environment)) => {
             let id: EnvironmentId = environment
                 .parse()
                 .map_err(|why| Failure::lasting("E_ID", format!("the snapshot's environment: {why}")))?;
-            snapshot::run(setup, order, &id.to_string()).await.map(Some)
+            snapshot::run(setup, order, &id.to_string()).await.map(made)
         }
         Some(Work::Remove(digest)) => {
-            remove(setup, digest).await?;
-            Ok(None)
+            remove(setup, &order.id, checked(digest)?).await?;
+            Ok(Done::Removed)
         }
+        Some(Work::Push(digest)) => push::run(setup, &order.id, checked(digest)?).await.map(Done::Moved),
+        Some(Work::Pull(digest)) => pull::run(setup, &order.id, checked(digest)?).await.map(Done::Moved),
         None => Err(Failure::lasting("E_AGENT_OLD", "this agent does not know what is ordered; update it")),
     }
 }
 
-async fn remove(setup: &Setup, digest: &str) -> Result<(), Failure> {
-    if digest.len() != 64 || !digest.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return Err(Failure::lasting("E_ID", "the seed's digest is not one"));
-    }
-    let (pool, digest) = (Arc::clone(&setup.host.pool), digest.to_owned());
-    let removed = tokio::task::spawn_blocking(move || sealed::remove(&pool, &pool.seed(&digest))).await;
+fn checked(digest: &str) -> Result<&str, Failure> {
+    let good = digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_hexdigit());
+    if good { Ok(digest) } else { Err(Failure::lasting("E_ID", "the seed's digest is not one")) }
+}
+
+async fn remove(setup: &Setup, id: &str, digest: &str) -> Result<(), Failure> {
+    let (pool, id, digest) = (Arc::clone(&setup.host.pool), id.to_owned(), digest.to_owned());
+    let removed = tokio::task::spawn_blocking(move || {
+        pull::forget(&pool, &id)?;
+        sealed::remove(&pool, &pool.seed(&digest))
+    })
+    .await;
     removed.map_err(|why| Failure::passing("E_POOL", why.to_string()))?.map_err(Failure::from)
 }
 
-async fn conclude(
-    setup: &Setup,
-    order: &v1::SeedOrder,
-    outcome: Result<Option<Made>, Failure>,
-    took: std::time::Duration,
-) {
+async fn conclude(setup: &Setup, order: &v1::SeedOrder, outcome: Result<Done, Failure>, took: std::time::Duration) {
+    let work = work(order);
+    let result = result_id(&work.key(&order.id));
     let mut report = v1::SeedReport {
+        work: work.into(),
         id: order.id.clone(),
         took_micros: proto::convert::micros(took),
-        result: result_id(&order.id),
+        result: result.clone(),
         ..Default::default()
     };
     match outcome {
-        Ok(Some(made)) => {
+        Ok(Done::Made(made)) => {
             report.set_state(v1::SeedState::Ready);
             report.bytes = made.sealed.bytes();
             report.parts = made.sealed.messages();
@@ -229,15 +286,19 @@ async fn conclude(
             report.canaries = u32::try_from(made.canaries).unwrap_or(u32::MAX);
             report.freeze_micros = proto::convert::micros(made.freeze);
         }
-        Ok(None) => report.set_state(v1::SeedState::Removed),
+        Ok(Done::Moved(bytes)) => {
+            report.set_state(v1::SeedState::Ready);
+            report.moved_bytes = bytes;
+        }
+        Ok(Done::Removed) => report.set_state(v1::SeedState::Removed),
         Err(why) => {
-            tracing::warn!(seed = %order.id, %why, "the seed was not made");
+            tracing::warn!(seed = %order.id, %why, ?work, "an order about a seed was not carried out");
             report.set_state(v1::SeedState::Failed);
             report.reason = Some(v1::Reason { code: why.code, text: why.text });
         }
     }
     let host = &setup.host;
-    while let Err(why) = host.outbox.result(&host.state, &result_id(&order.id), Message::Seed(report.clone())).await {
+    while let Err(why) = host.outbox.result(&host.state, &result, Message::Seed(report.clone())).await {
         tracing::error!(seed = %order.id, %why, "the seed's result cannot be kept");
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     }

@@ -254,7 +254,8 @@ fn request(world: &World, path: &str) -> Vec<u8> {
             v1::ImportSeedRequest { part: Some(v1::import_seed_request::Part::Head(head)) }.encode_to_vec()
         }
         "Seeds/List" => v1::ListSeedsRequest { snapshots: true, all: true }.encode_to_vec(),
-        "Seeds/Show" | "Seeds/Watch" | "Seeds/Remove" => {
+        "Seeds/Pull" => v1::PullSeedRequest { seed: world.seed.clone(), host: String::new() }.encode_to_vec(),
+        "Seeds/Show" | "Seeds/Watch" | "Seeds/Remove" | "Seeds/Push" => {
             v1::ShowSeedRequest { seed: world.seed.clone() }.encode_to_vec()
         }
         "Runs/Start" => {

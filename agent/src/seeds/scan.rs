@@ -1,6 +1,6 @@
 //! Reading sealed files: what they hold as a whole, and whether a value that must not be there is.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -83,12 +83,38 @@ impl Canaries {
     }
 }
 
+/// Sees everything that is read, in the order of names.
+pub trait Sink {
+    /// Something below the folder; `target` is where a symbolic link leads.
+    fn entry(&mut self, path: &Path, meta: &Metadata, target: Option<&Path>);
+    /// The next bytes of the file that was told last.
+    fn data(&mut self, data: &[u8]);
+    /// That was all of the file.
+    fn end(&mut self);
+}
+
+struct Nobody;
+
+impl Sink for Nobody {
+    fn entry(&mut self, _path: &Path, _meta: &Metadata, _target: Option<&Path>) {}
+    fn data(&mut self, _data: &[u8]) {}
+    fn end(&mut self) {}
+}
+
 /// Reads everything below `folder`, once. Answers what it holds, or the first canary that was found. Blocks.
 ///
 /// # Errors
 /// A file cannot be read.
 pub fn read(folder: &Path, canaries: &Canaries) -> io::Result<Result<Tree, Find>> {
-    let mut reading = Reading { hash: Sha256::new(), tree: Tree::default(), canaries, piece: vec![0; PIECE] };
+    read_into(folder, canaries, &mut Nobody)
+}
+
+/// As [`read`], and shows everything to `sink`.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_into(folder: &Path, canaries: &Canaries, sink: &mut dyn Sink) -> io::Result<Result<Tree, Find>> {
+    let mut reading = Reading { hash: Sha256::new(), tree: Tree::default(), canaries, piece: vec![0; PIECE], sink };
     if let Some(find) = reading.folder(folder, Path::new(""))? {
         return Ok(Err(find));
     }
@@ -102,6 +128,7 @@ struct Reading<'a> {
     tree: Tree,
     canaries: &'a Canaries,
     piece: Vec<u8>,
+    sink: &'a mut dyn Sink,
 }
 
 impl Reading<'_> {
@@ -116,12 +143,17 @@ impl Reading<'_> {
             for number in [meta.mode(), meta.uid(), meta.gid()] {
                 self.hash.update(number.to_le_bytes());
             }
+            if meta.is_symlink() {
+                let target = std::fs::read_link(root.join(&path))?;
+                self.sink.entry(&path, &meta, Some(&target));
+                self.hash.update(target.as_os_str().as_bytes());
+                continue;
+            }
+            self.sink.entry(&path, &meta, None);
             if meta.is_dir() {
                 if let Some(find) = self.folder(root, &path)? {
                     return Ok(Some(find));
                 }
-            } else if meta.is_symlink() {
-                self.hash.update(std::fs::read_link(root.join(&path))?.as_os_str().as_bytes());
             } else if meta.is_file()
                 && let Some(find) = self.file(root, &path)?
             {
@@ -142,6 +174,7 @@ impl Reading<'_> {
                 break;
             }
             content.update(&self.piece[kept..kept + read]);
+            self.sink.data(&self.piece[kept..kept + read]);
             let seen = &self.piece[..kept + read];
             if self.canaries.count > 0
                 && let Some(found) = self.canaries.search.find(seen)
@@ -158,6 +191,7 @@ impl Reading<'_> {
         }
         self.hash.update(offset.to_le_bytes());
         self.hash.update(content.finalize());
+        self.sink.end();
         self.tree.files += 1;
         self.tree.bytes += offset;
         Ok(None)

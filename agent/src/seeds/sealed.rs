@@ -7,6 +7,7 @@ use proto::v1;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::environments::failure::Failure;
 use crate::files;
 use crate::pool::Pool;
 
@@ -115,11 +116,24 @@ impl Sealed {
             Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(why) => return Err(why),
         };
-        let sealed: Self = serde_json::from_slice(&bytes).map_err(io::Error::other)?;
+        Self::parse(&bytes).map(Some)
+    }
+
+    /// Reads a manifest.
+    ///
+    /// # Errors
+    /// It is none, or its digest is not that of its parts.
+    pub fn parse(bytes: &[u8]) -> io::Result<Self> {
+        let sealed: Self = serde_json::from_slice(bytes).map_err(io::Error::other)?;
         if sealed.format != FORMAT || sealed.digest != digest(&sealed.parts) {
             return Err(io::Error::other("its digest or format does not fit"));
         }
-        Ok(Some(sealed))
+        let named =
+            |part: &Part| !part.volume.is_empty() && !part.volume.contains('/') && !part.volume.starts_with('.');
+        if !sealed.parts.iter().all(named) {
+            return Err(io::Error::other("a volume has a name that none can have"));
+        }
+        Ok(sealed)
     }
 
     /// Writes it into the folder: from then on the folder is a seed.
@@ -177,6 +191,21 @@ pub fn all(pool: &Pool) -> Vec<String> {
     }
     found.sort();
     found
+}
+
+/// Digests of what may be seeds in the pool; nothing is removed.
+#[must_use]
+pub fn all_of(pool: &Pool) -> Vec<String> {
+    let entries = std::fs::read_dir(pool.layout().seeds()).into_iter().flatten().flatten();
+    let mut found: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    found.sort();
+    found
+}
+
+/// The seed is not on this host.
+#[must_use]
+pub fn missing(what: &str) -> Failure {
+    Failure::lasting("E_SEED_MISSING", format!("{what} is not on this host any more"))
 }
 
 /// Removes a seed or snapshot: its manifest first, so that a half of it is never taken for one.

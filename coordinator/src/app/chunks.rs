@@ -13,9 +13,9 @@ use super::App;
 use super::seed_copy_reports::{damaged, pulls, pushes};
 use crate::auth::Agent;
 use crate::error::{Code, Error, Result};
+use crate::store::Tx;
 use crate::store::chunk::{ChunkRow, SegmentRow};
 use crate::store::secret::SecretRow;
-use crate::store::Tx;
 
 /// The kind under which manifests are sealed: they say how databases are entered.
 pub const MANIFEST: &str = "seed-manifest";

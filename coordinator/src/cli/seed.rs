@@ -9,7 +9,7 @@ use super::client::{Client, resume};
 use super::error::Error;
 use super::output::Output;
 use super::seed_import::{self, Import};
-use super::seed_view::{address, failure, made, print, print_list, progress};
+use super::seed_view::{address, failure, made, moved, moving, print, print_list, progress};
 use super::terminal::Block;
 
 /// Verbs of `muster seed`.
@@ -32,6 +32,25 @@ pub enum Command {
     Show {
         /// NAME, NAME@VERSION, OWNER/NAME for a snapshot, or id
         seed: String,
+    },
+    /// Bring it into the coordinator's store; `env up` on a host that lacks it does so by itself
+    Push {
+        /// NAME, NAME@VERSION, OWNER/NAME for a snapshot, or id
+        seed: String,
+        /// Do not wait until it is there
+        #[arg(long)]
+        detach: bool,
+    },
+    /// Bring it to a host that lacks it; `env up` does so by itself
+    Pull {
+        /// NAME, NAME@VERSION, OWNER/NAME for a snapshot, or id
+        seed: String,
+        /// Default: your own box
+        #[arg(long)]
+        host: Option<String>,
+        /// Do not wait until it is there
+        #[arg(long)]
+        detach: bool,
     },
     /// Remove a seed or snapshot that no environment began with
     Rm {
@@ -59,6 +78,15 @@ pub async fn run(command: Command, client: &Client, output: &Output) -> Result<E
             let seed = seeds.show(v1::ShowSeedRequest { seed }).await?.into_inner();
             output.show(&seed, || print(&seed, output))?;
         }
+        Command::Push { seed, detach } => {
+            let going = seeds.push(v1::ShowSeedRequest { seed }).await?.into_inner();
+            return arrived(going, detach, client, output).await;
+        }
+        Command::Pull { seed, host, detach } => {
+            let ask = v1::PullSeedRequest { seed, host: host.unwrap_or_default() };
+            let going = seeds.pull(ask).await?.into_inner();
+            return arrived(going, detach, client, output).await;
+        }
         Command::Rm { seed, detach } => {
             let going = seeds.remove(v1::ShowSeedRequest { seed }).await?.into_inner();
             let gone = if detach { going } else { wait(client, output, &going.id).await? };
@@ -72,6 +100,32 @@ pub async fn run(command: Command, client: &Client, output: &Output) -> Result<E
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Waits until nothing of it is on the way any more.
+async fn arrived(going: v1::Seed, detach: bool, client: &Client, output: &Output) -> Result<ExitCode, Error> {
+    let under_way = |seed: &v1::Seed| seed.copies.iter().any(|copy| copy.state() == v1::SeedState::Making);
+    let mut seed = going;
+    if !detach && under_way(&seed) {
+        let mut block = Block::new(output);
+        let id = seed.id.clone();
+        seed = resume(async || {
+            let mut stream = client.seeds().watch(v1::ShowSeedRequest { seed: id.clone() }).await?.into_inner();
+            while let Some(seed) = stream.message().await? {
+                if !under_way(&seed) {
+                    return Ok(seed);
+                }
+                if !output.is_json() {
+                    block.draw(moving(&seed));
+                }
+            }
+            Err(Error::Status(tonic::Status::unavailable("E_STREAM_ENDED: the coordinator ended the stream")))
+        })
+        .await?;
+    }
+    let failed = seed.copies.iter().any(|copy| copy.state() == v1::SeedState::Failed);
+    output.show(&seed, || moved(&seed).iter().for_each(|line| output.line(line)))?;
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// Waits until its host has nothing to do for it.

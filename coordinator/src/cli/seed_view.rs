@@ -50,6 +50,32 @@ pub fn progress(seed: &v1::Seed) -> Vec<String> {
     vec![head, format!("  {detail}")]
 }
 
+/// What is being moved of it.
+#[must_use]
+pub fn moving(seed: &v1::Seed) -> Vec<String> {
+    let mut lines = vec![format!("{} {}", kind(seed), address(seed))];
+    lines.extend(moved(seed).into_iter().map(|line| format!("  {line}")));
+    lines
+}
+
+/// One line for each copy of it.
+#[must_use]
+pub fn moved(seed: &v1::Seed) -> Vec<String> {
+    let line = |copy: &v1::SeedCopy| {
+        let place = if copy.host.is_empty() { "the store" } else { &copy.host };
+        match (copy.state(), &copy.reason) {
+            (v1::SeedState::Ready, _) => {
+                let took = time::duration(copy.took_micros);
+                format!("in {place}: {} moved in {took}", size(copy.moved_bytes))
+            }
+            (v1::SeedState::Failed, Some(reason)) => format!("not in {place}: {}: {}", reason.code, reason.text),
+            (v1::SeedState::Removing, _) => format!("in {place}: is being removed"),
+            _ => format!("to {place}: {}", copy.detail),
+        }
+    };
+    seed.copies.iter().map(line).collect()
+}
+
 /// One line about a seed that is ready.
 #[must_use]
 pub fn made(seed: &v1::Seed) -> String {
@@ -91,6 +117,9 @@ pub fn print(seed: &v1::Seed, output: &Output) {
         output.line(&format!("  {}", made(seed)));
         output.line(&format!("  sha256:{}", seed.digest));
         output.line(&format!("  {} environments began with it", seed.environments));
+    }
+    for line in moved(seed) {
+        output.line(&format!("  {line}"));
     }
     if seed.parts.is_empty() {
         return;
