@@ -2,6 +2,7 @@
 
 mod data;
 mod import;
+mod moving;
 mod removal;
 
 use bytes::Bytes;
