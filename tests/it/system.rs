@@ -7,6 +7,7 @@ mod disk;
 mod environments;
 mod isolation;
 mod life;
+mod moving;
 pub mod production;
 mod rollouts;
 mod runs;
