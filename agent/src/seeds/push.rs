@@ -119,7 +119,6 @@ impl Push<'_> {
         let put = async { client.put(ReceiverStream::new(stream)).await.map_err(|status| refused(&status)) };
         let feed = async {
             while let Some((length, chunk)) = read.recv().await {
-                self.setup.host.failpoints.hit("seed.push.chunk");
                 moved.fetch_add(chunk.data.len() as u64, std::sync::atomic::Ordering::Relaxed);
                 let request = v1::PutChunksRequest { seed: seed.clone(), chunk: Some(chunk) };
                 if requests.send(request).await.is_err() {

@@ -62,7 +62,7 @@ async fn all(bed: impl Fn() -> Bed) {
         moving:
             copies_of_a_seed_are_found_by_seed_and_by_who_has_work,
             chunks_are_found_until_their_segment_goes,
-            a_segment_is_unused_once_no_seed_needs_it,
+            a_segment_is_unused_once_no_seed_needs_it;
         seeds:
             a_seed_comes_back_whole_and_changes_by_its_version,
             a_name_is_free_again_once_its_seed_has_ended,

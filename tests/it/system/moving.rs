@@ -76,10 +76,10 @@ fn a_seed_travels_by_itself_a_snapshot_moves_only_its_changes_and_damage_is_refu
     let stand = Stand::open(STACK);
     stand.file("dump.sql", sql());
     stand.muster(&["seed", "import", "staging", "postgres=dump.sql"]).ok();
-    let ben = stand.cluster.host("box-ben").label("owner", "ben").failpoints("seed.pull.chunk=abort").join();
+    let ben = stand.cluster.host("box-ben").label("owner", "ben").failpoints("seed.pull.half=abort").join();
     let mut world = World { stand, ben };
 
-    // Ben's agent dies with the first chunk that comes, and goes on where it was.
+    // Ben's agent dies when half of it has come, and goes on where it was.
     let waiting = world.ben(&["env", "up", "--name", "mine"]).begin();
     world.ben.agent.killed_itself(SOON);
     world.ben.agent.start();
@@ -87,7 +87,7 @@ fn a_seed_travels_by_itself_a_snapshot_moves_only_its_changes_and_damage_is_refu
     assert!(printed.all().contains("on box-ben"), "{}", printed.all());
     assert_eq!(world.count("mine"), "300|45150");
     let (pushed, pulled) = (world.moved("staging", ""), world.moved("staging", "box-ben"));
-    assert!(pushed > 1_000_000 && pulled < pushed, "{pushed} bytes pushed, {pulled} pulled after the kill");
+    assert!(pushed > 1_000_000 && pulled < pushed * 9 / 10, "{pushed} bytes pushed, {pulled} pulled after the kill");
     let left = std::fs::read_dir(world.ben.folder().join("state/pool/snapshots")).expect("the pool").count();
     assert_eq!(left, 0, "nothing half is left");
 
