@@ -29,6 +29,10 @@ pub const LIMIT: Duration = Duration::from_secs(2);
 /// How long an environment that begins to run may take to be ready.
 const SETTLES: Duration = Duration::from_secs(60);
 
+/// How often it is tried to make everything stand still, and how long it runs in between.
+const ATTEMPTS: usize = 3;
+const PAUSE: Duration = Duration::from_millis(500);
+
 /// Takes a snapshot of an environment of this host.
 pub(super) async fn run(setup: &Setup, order: &v1::SeedOrder, environment: &str) -> Result<Made, Failure> {
     let host = &setup.host;
@@ -57,11 +61,19 @@ pub(super) async fn run(setup: &Setup, order: &v1::SeedOrder, environment: &str)
     host.pool.remove(aside.clone()).await?;
     setup.tell(&order.id, "taking the data");
     let names = seal::volumes(&from);
-    let taken = still(host, &boxes, async {
+    let take = || async {
         let clones = names.iter().map(|name| host.pool.clone_tree(volume(&from, name), volume(&aside, name)));
         try_join_all(clones).await.map(|_| ()).map_err(Failure::from)
-    })
-    .await;
+    };
+    let mut taken = still(host, &boxes, take()).await;
+    for _ in 1..ATTEMPTS {
+        // Who waits for a busy disk does not stop before it has answered: nothing was taken yet.
+        if !taken.as_ref().is_err_and(|why| why.code == "E_FREEZE") {
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
+        taken = still(host, &boxes, take()).await;
+    }
     unsettle(&boxes, durability).await;
     let sealed = match taken {
         Ok(freeze) => seal_aside(setup, order, &view, &stores, &aside).await.map(|sealed| (sealed, freeze)),

@@ -275,4 +275,24 @@ impl Host {
         self.agent.start();
         cluster.wait_host(&self.name, "READY", Duration::from_secs(40));
     }
+
+    /// Everything of it that runs ends at once, as when its power goes: agent, relay, containers.
+    pub fn power_off(&mut self) {
+        self.agent.kill();
+        let relays = self.processes("relay").into_iter().filter_map(|pid| i32::try_from(pid).ok());
+        for relay in relays.filter_map(rustix::process::Pid::from_raw) {
+            // One that is gone already is fine.
+            let _ = rustix::process::kill_process(relay, rustix::process::Signal::KILL);
+        }
+        let running = self.running();
+        if !running.is_empty() {
+            let words: Vec<&str> = ["kill"].into_iter().chain(running.iter().map(String::as_str)).collect();
+            self.engine.run(&words);
+        }
+    }
+
+    /// The agent starts again.
+    pub fn power_on(&mut self) {
+        self.agent.start();
+    }
 }

@@ -1,20 +1,15 @@
 //! A developer's database with real-sized data: from `env up` to the first query answered, against copying the same
 //! data and against restoring its dump.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use serde_json::Value;
-use tests::harness::cluster::Cluster;
 use tests::harness::docker;
-use tests::harness::host::Host;
 
+use super::place::{Place, bytes, queried, rounds, since, small};
 use super::report::{Samples, figure, section};
-
-const ROUNDS: usize = 10;
-/// Alternatives take longer and vary less.
-const SLOW_ROUNDS: usize = 2;
 
 const STACK: &str = "
 name: big
@@ -27,110 +22,129 @@ services:
 volumes: { db: }
 ";
 /// About 2 GB of rows and an index.
-const FILL: &str = "psql -X -q -U shop -d shop -c \"CREATE TABLE big AS SELECT g AS id, md5(g::text) || md5((g + 1)::text) \
-|| md5((g + 2)::text) AS text FROM generate_series(1, 13000000) g\" -c 'CREATE INDEX ON big (id)'\n";
+const ROWS: u32 = 13_000_000;
 const QUERY: &str = "SELECT text FROM big WHERE id = 4711";
 
-struct Place {
-    cluster: Cluster,
-    host: Host,
-    folder: PathBuf,
-}
-
-impl Place {
-    fn muster(&self, words: &[&str]) -> tests::harness::call::Call {
-        self.cluster.muster(words).by("asha").within(&self.folder).env("MUSTER_AGENT_SOCKET", self.host.socket())
-    }
-
-    fn url(&self) -> String {
-        let shown: Value = self.muster(&["env", "show", "big"]).json();
-        shown["services"][0]["variables"]["POSTGRES_URL"].as_str().expect("a URL").to_owned()
-    }
-}
-
-/// Milliseconds until the query is answered; again and again until it is.
-fn answered(url: &str, begun: Instant) -> f64 {
-    let ask = || {
-        let mut psql = Command::new("psql");
-        psql.args([url, "-XAtc", QUERY]).stdout(Stdio::null()).stderr(Stdio::null());
-        psql.status().is_ok_and(|status| status.success())
-    };
-    while !ask() {
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-    begun.elapsed().as_secs_f64() * 1000.0
+fn fill() -> String {
+    let rows = if small() { ROWS / 100 } else { ROWS };
+    format!(
+        "psql -X -q -U shop -d shop -c \"CREATE TABLE big AS SELECT g AS id, md5(g::text) || md5((g + 1)::text) \
+         || md5((g + 2)::text) AS text FROM generate_series(1, {rows}) g\" -c 'CREATE INDEX ON big (id)'\n"
+    )
 }
 
 pub fn measure() -> String {
-    let cluster = Cluster::start();
-    let host = cluster.host("box-asha").label("owner", "asha").pool("auto").join();
-    let folder = cluster.folder().join("big");
-    std::fs::create_dir(&folder).expect("a folder");
-    std::fs::write(folder.join("compose.yaml"), STACK).expect("compose.yaml");
-    std::fs::write(folder.join("fill.sh"), FILL).expect("fill.sh");
-    let mut place = Place { cluster, host, folder };
+    let mut place = Place::open(STACK);
+    place.file("fill.sh", &fill());
     let begun = Instant::now();
     place.muster(&["seed", "import", "big", "postgres=fill.sh"]).ok();
     let imported = begun.elapsed().as_secs_f64();
 
-    let (mut up, mut own, mut reset, mut second) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
+    let (mut up, mut own, mut reset) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut hot, mut beyond, mut warm) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..rounds() {
         let begun = Instant::now();
-        place.muster(&["env", "up", "--from", "big", "--name", "big"]).ok();
-        let url = place.url();
-        up.push(answered(&url, begun));
-        second.push(answered(&url, Instant::now()));
+        let printed = place.muster(&["env", "up", "--from", "big", "--name", "big"]).ok();
+        let url = place.url("big", "postgres");
+        let first = Instant::now();
+        let took = queried(&url, QUERY, begun);
+        let first = since(first);
+        // One that was taken from the pool of started ones is another figure.
+        if printed.all().contains("warm") {
+            warm.push(took)
+        } else {
+            up.push(took)
+        }
+        let again = queried(&url, QUERY, Instant::now());
+        hot.push(again);
+        beyond.push(first - again);
         own.push(own_bytes(&place));
         let begun = Instant::now();
         place.muster(&["env", "reset", "big"]).ok();
-        reset.push(answered(&url, begun));
+        reset.push(queried(&url, QUERY, begun));
         place.muster(&["env", "down", "big"]).ok();
     }
+    let freeze = frozen(&place);
     let (copied, restored, bytes) = alternatives(&place);
     place.host.end_pool();
+    let row = |what: &str, shown: String, goal: &str| vec![what.to_owned(), shown, goal.to_owned()];
+    let mut rows = vec![
+        row("`muster env up --from` → first query answered", ms(up), "800 ms"),
+        row("copying the same files, then `docker run` → first query answered", ms(copied), ""),
+        row("`docker run` and restoring the dump (pg_restore, 2 jobs) → first query answered", ms(restored), ""),
+        row("the first query, beyond the same one again", ms(beyond), "50 ms"),
+        row("the same one again, with its connection and psql's start", ms(hot), ""),
+        row("`muster env reset` → first query answered", ms(reset), "1000 ms"),
+        row("own disk of an untouched environment", format!("{} MB", Samples::of(own).shown()), "1 MB"),
+        row("standing still for a snapshot while it is written to", ms(freeze), "200 ms"),
+    ];
+    if !warm.is_empty() {
+        let what = "`muster env up --from`, taken from the warm pool → first query answered";
+        rows.insert(1, row(what, ms(warm), "150 ms"));
+    }
     section(
         "A seeded database",
         &["", "median (least–largest)", "goal"],
-        &[
-            vec!["`muster env up --from` → first query answered".to_owned(), ms(up), "800 ms".to_owned()],
-            vec!["one more query, with its connection and psql's start".to_owned(), ms(second), String::new()],
-            vec!["`muster env reset` → first query answered".to_owned(), ms(reset), "1000 ms".to_owned()],
-            vec![
-                "own disk of an untouched environment".to_owned(),
-                format!("{} MB", Samples::of(own).shown()),
-                "1 MB".to_owned(),
-            ],
-            vec!["copying the same files, then `docker run`".to_owned(), ms(copied), String::new()],
-            vec!["`docker run` and restoring the dump (pg_restore, 2 jobs)".to_owned(), ms(restored), String::new()],
-        ],
+        &rows,
         &format!(
-            "PostgreSQL 15 with {} GB of data files, on the pool that the agent makes by itself ({}). The command's own start, the agent's \
-             work, `docker run` and psql are included. Ours {ROUNDS} times, the alternatives {SLOW_ROUNDS}. The seed itself was made in {} s.",
+            "PostgreSQL 15 with {} GB of data files, on the pool that the agent makes by itself ({}), {} times each. The command's own start, the agent's \
+             work, `docker run` and psql are included. The snapshots are taken under 4 clients of pgbench that each \
+             change rows and commit without a pause. The seed itself was made in {} s.",
             figure(bytes / 1e9),
-            pool_of(&place),
+            place.pool(),
+            rounds(),
             figure(imported)
         ),
     )
+}
+
+/// Milliseconds for which a database that is written to stands still while it is taken.
+fn frozen(place: &Place) -> Vec<f64> {
+    place.muster(&["env", "up", "--from", "big", "--name", "big"]).ok();
+    let mut writer = writer(place);
+    let mut all = Vec::new();
+    for round in 0..rounds() {
+        let name = format!("s{round}");
+        place.muster(&["env", "snapshot", &name, "big"]).ok();
+        let list: Value = place.muster(&["seed", "list", "--snapshots"]).json();
+        let found = list["seeds"].as_array().and_then(|seeds| seeds.iter().find(|seed| seed["name"] == name.as_str()));
+        let micros = &found.expect("the snapshot")["freeze_micros"];
+        let micros = micros.as_str().and_then(|text| text.parse().ok()).or(micros.as_f64()).unwrap_or(0.0);
+        all.push(micros / 1000.0);
+        place.muster(&["seed", "rm", &format!("asha/{name}")]).ok();
+    }
+    assert!(writer.try_wait().expect("it is ours").is_none(), "the load ended before the last snapshot");
+    place.muster(&["env", "down", "big"]).ok();
+    writer.wait().expect("it ends with its server");
+    all
+}
+
+/// Writes until its server goes.
+fn writer(place: &Place) -> Child {
+    let id: String = place.show("big")["id"].as_str().unwrap_or_default().chars().filter(|c| *c != '-').collect();
+    let name = format!("muster-{}-postgres", id.get(id.len() - 12..).unwrap_or_default());
+    let script = "cat >/tmp/load.sql && exec pgbench -n -U shop -c 4 -T 3600 -f /tmp/load.sql shop";
+    let load = "\\set n random(1, 100000)\nUPDATE big SET text = md5(random()::text) WHERE id = :n;\n";
+    let mut child = Command::new("docker")
+        .args(["exec", "-i", &name, "sh", "-c", script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("docker runs");
+    let mut input = child.stdin.take().expect("its input");
+    std::io::Write::write_all(&mut input, load.as_bytes()).expect("written");
+    child
 }
 
 fn ms(samples: Vec<f64>) -> String {
     format!("{} ms", Samples::of(samples).shown())
 }
 
-fn pool_of(place: &Place) -> String {
-    let shown = place.cluster.muster(&["host", "show", "box-asha"]).json();
-    shown["facts"]["pool_backend"].as_str().unwrap_or("unknown").to_owned()
-}
-
 /// Megabytes that only this environment has, as the file system counts them.
 fn own_bytes(place: &Place) -> f64 {
     let environments = place.host.folder().join("state/pool/environments");
-    let out = Command::new("du").args(["-s", "--block-size=1"]).arg(&environments).output().expect("du runs");
-    let all: f64 = String::from_utf8_lossy(&out.stdout)
-        .split_whitespace()
-        .next()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(0.0);
+    let all = bytes(&environments, false);
     (all - shared(&environments)).max(0.0) / 1e6
 }
 
@@ -146,17 +160,11 @@ fn alternatives(place: &Place) -> (Vec<f64>, Vec<f64>, f64) {
     let engine = docker::Engine::default();
     let seeds = place.host.folder().join("state/pool/seeds");
     let seed = std::fs::read_dir(&seeds).expect("seeds").flatten().next().expect("one").path().join("volumes/db");
-    let out =
-        Command::new("du").args(["-s", "--block-size=1", "--apparent-size"]).arg(&seed).output().expect("du runs");
-    let bytes: f64 = String::from_utf8_lossy(&out.stdout)
-        .split_whitespace()
-        .next()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(0.0);
+    let size = bytes(&seed, true);
     let name = format!("{}-by-hand", place.cluster.name());
     let run = |data: &Path| {
         let mount = format!("{}:/var/lib/postgresql/data", data.display());
-        let label = format!("{}={}", tests::harness::clean::LABEL, place.cluster.name());
+        let label = place.label();
         engine.run(&[
             "run",
             "-d",
@@ -183,14 +191,14 @@ fn alternatives(place: &Place) -> (Vec<f64>, Vec<f64>, f64) {
     let (mut copied, mut restored) = (Vec::new(), Vec::new());
     let data = place.folder.join("copy");
     let dump = place.folder.join("big.dump");
-    for _ in 0..SLOW_ROUNDS {
+    for _ in 0..rounds() {
         let begun = Instant::now();
         let done = Command::new("cp").args(["-a", "--reflink=never"]).args([&seed, &data]).status().expect("cp runs");
         assert!(done.success());
         // The seed's own file asks for the seed's password.
         std::fs::write(data.join("pg_hba.conf"), "local all all trust\nhost all all all trust\n").expect("pg_hba.conf");
         run(&data);
-        copied.push(answered(url, begun));
+        copied.push(queried(url, QUERY, begun));
         if !dump.exists() {
             let file = std::fs::File::create(&dump).expect("a file");
             let argv = ["exec", &name, "pg_dump", "-U", "shop", "-Fc", "shop"];
@@ -211,9 +219,9 @@ fn alternatives(place: &Place) -> (Vec<f64>, Vec<f64>, f64) {
             .status()
             .expect("docker runs");
         assert!(done.success());
-        restored.push(answered(url, begun));
+        restored.push(queried(url, QUERY, begun));
         engine.run(&["rm", "-f", &name]);
         std::fs::remove_dir_all(&data).expect("removed");
     }
-    (copied, restored, bytes)
+    (copied, restored, size)
 }

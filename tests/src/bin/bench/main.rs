@@ -1,14 +1,19 @@
 //! Measures what BENCHMARKS.md tells. `./bench [NAME…]` builds what it needs and calls this.
 
 mod data;
+mod elastic;
 mod engine;
 mod environment;
 mod memory;
+mod place;
+mod reboot;
 mod relay;
 mod report;
 mod run;
 mod simulation;
+mod sleep;
 mod step;
+mod stores;
 
 use std::process::ExitCode;
 
@@ -16,25 +21,31 @@ use std::process::ExitCode;
 type Measurement = (&'static str, fn() -> String);
 
 /// In the order of BENCHMARKS.md.
-const ALL: [Measurement; 7] = [
+const ALL: [Measurement; 11] = [
     ("step", step::measure),
-    ("env", environment::measure),
-    ("data", data::measure),
+    ("env/example", environment::measure),
+    ("env/data", data::measure),
+    ("env/stores", stores::measure),
+    ("env/elasticsearch", elastic::measure),
+    ("env/sleep", sleep::measure),
+    ("env/reboot", reboot::measure),
+    ("env/relay", relay::measure),
     ("run", run::measure),
     ("memory", memory::measure),
-    ("relay", relay::measure),
     ("simulation", simulation::measure),
 ];
 
 fn main() -> ExitCode {
     let asked: Vec<String> = std::env::args().skip(1).collect();
     let known: Vec<&str> = ALL.iter().map(|(name, _)| *name).collect();
-    if let Some(unknown) = asked.iter().find(|name| !known.contains(&name.as_str())) {
+    // `env` is all of `env/…`.
+    let asks = |wanted: &str, name: &str| name == wanted || name.split('/').next() == Some(wanted);
+    if let Some(unknown) = asked.iter().find(|wanted| !known.iter().any(|name| asks(wanted, name))) {
         eprintln!("bench: there is no {unknown:?}; there are {}", known.join(", "));
         return ExitCode::from(2);
     }
     for (name, measure) in ALL {
-        if asked.is_empty() || asked.iter().any(|wanted| wanted == name) {
+        if asked.is_empty() || asked.iter().any(|wanted| asks(wanted, name)) {
             eprintln!("bench: {name}");
             println!("{}", measure());
         }
