@@ -14,6 +14,7 @@ mod simulation;
 mod sleep;
 mod step;
 mod stores;
+mod transport;
 
 use std::process::ExitCode;
 
@@ -21,7 +22,7 @@ use std::process::ExitCode;
 type Measurement = (&'static str, fn() -> String);
 
 /// In the order of BENCHMARKS.md.
-const ALL: [Measurement; 11] = [
+const ALL: [Measurement; 12] = [
     ("step", step::measure),
     ("env/example", environment::measure),
     ("env/data", data::measure),
@@ -30,6 +31,7 @@ const ALL: [Measurement; 11] = [
     ("env/sleep", sleep::measure),
     ("env/reboot", reboot::measure),
     ("env/relay", relay::measure),
+    ("env/transport", transport::measure),
     ("run", run::measure),
     ("memory", memory::measure),
     ("simulation", simulation::measure),
