@@ -33,6 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .bytes(".muster.v1.TunnelFrame.data")
         .bytes(".muster.v1.Chunk.data")
         .bytes(".muster.v1.TunnelFrame.errors")
+        .bytes(".muster.v1.SyncContent.data")
         .compile_fds_with_config(set, config)?;
     Ok(())
 }

@@ -153,10 +153,10 @@ impl Environments {
         self.host.firewall.add(known.map(|id| id.short())).await;
         for stored in all {
             if !stored.gone {
-                self.set(
-                    Wanted { order: stored.order, folder: stored.folder, images: stored.images, halted: false },
-                    true,
-                );
+                // The pool may have another device number after a reboot.
+                let uploaded = stored.order.upload.then(|| crate::upload::folder(&self.host.pool, &stored.order.id));
+                let folder = uploaded.and_then(Result::ok).or(stored.folder);
+                self.set(Wanted { order: stored.order, folder, images: stored.images, halted: false }, true);
             }
         }
         if self.host.state.lost() {
@@ -235,6 +235,10 @@ impl Environments {
         let known =
             || data::Manifest::read(&self.host.pool, &order.id).ok().flatten().and_then(|manifest| manifest.folder);
         let mut folder = held.and_then(|held| held.folder).or_else(known);
+        if order.up && order.upload {
+            let failed = |why: std::io::Error| Failure::passing("E_POOL", format!("the uploaded folder: {why}"));
+            folder = Some(crate::upload::folder(&self.host.pool, &order.id).map_err(failed)?);
+        }
         if order.up && !order.grant.is_empty() {
             let now = crate::clock::now();
             let spent = self.host.state.spend_grant(&order.grant, &order.id, now).await?;

@@ -34,5 +34,6 @@ pub mod state;
 pub mod steps;
 pub mod subnets;
 pub mod tunnel;
+pub mod upload;
 #[cfg(test)]
 mod waiting;

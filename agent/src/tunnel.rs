@@ -94,6 +94,9 @@ pub async fn serve(host: Arc<Host>, environments: Arc<Environments>, channel: Ch
         Some(What::Exec(ref exec)) => self::exec(&host, &environments, &order, exec, &up, &mut down).await,
         Some(What::Port(port)) => connect(&host, &environments, &order, port, &up, &mut down).await,
         Some(What::Diff(ref diff)) => compare(&host, &environments, &order, diff, &up, &mut down).await,
+        Some(What::Sync(_)) => {
+            crate::upload::run(&host, &environments, &order.environment, &up, &mut down).await.map_err(Error::from)
+        }
         None => Err(Error::refused("E_TUNNEL", "the order says nothing that this agent knows; upgrade it")),
     };
     if let Err(Error::Refused { code, text }) = ended {

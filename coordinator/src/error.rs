@@ -160,6 +160,8 @@ codes! {
     ENV_NO_UNDO = "E_ENV_NO_UNDO", Precondition;
     /// The environment began with empty data: there is nothing to compare with.
     DIFF_NO_SEED = "E_DIFF_NO_SEED", Precondition;
+    /// The environment's folder is not an uploaded one.
+    SYNC_SOURCE = "E_SYNC_SOURCE", Precondition;
     /// There is no such seed or snapshot.
     SEED_UNKNOWN = "E_SEED_UNKNOWN", NotFound;
     /// There is a seed of this name and version, or a snapshot of this name of the caller's.

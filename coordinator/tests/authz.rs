@@ -243,6 +243,10 @@ fn request(world: &World, path: &str) -> Vec<u8> {
         }
         "Environments/Reset" => v1::ResetEnvironmentRequest { environment, undo: false }.encode_to_vec(),
         "Environments/Diff" => v1::DiffEnvironmentRequest { environment, ..Default::default() }.encode_to_vec(),
+        "Environments/Sync" => {
+            let start = v1::SyncStart { environment };
+            v1::SyncRequest { part: Some(v1::sync_request::Part::Start(start)) }.encode_to_vec()
+        }
         "Environments/Logs" => v1::EnvironmentLogsRequest { environment, ..Default::default() }.encode_to_vec(),
         "Seeds/Import" => {
             let head = v1::ImportSeedHead {

@@ -30,6 +30,8 @@ pub enum Source {
     },
     /// A checkout that the agent makes for a run.
     Checkout,
+    /// A folder of the environment on its host, uploaded by its owner.
+    Upload,
 }
 
 /// One running copy of a stack.

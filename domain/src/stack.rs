@@ -7,9 +7,11 @@ use crate::health::HealthCheck;
 
 mod given;
 mod muster;
+pub mod watch;
 
 pub use given::{Content, GivenFile};
 pub use muster::{Credentials, Durability, Idle, Quota, SeedRef, Settings, Ttl};
+pub use watch::{Watch, WatchAction};
 
 /// A stack file after interpolation, with everything that Muster refuses already refused.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -148,6 +150,8 @@ pub struct Service {
     pub seed: Option<SeedRef>,
     /// It has a way out of the environment's network.
     pub egress: bool,
+    /// What is done when sources change, for who watches.
+    pub watch: Vec<Watch>,
 }
 
 /// How a service's image is made from source.

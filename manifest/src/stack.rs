@@ -14,6 +14,7 @@ use crate::yaml::{Entry, Node};
 mod build;
 mod commands;
 mod dependencies;
+mod develop;
 mod environment;
 mod extends;
 mod given;

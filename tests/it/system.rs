@@ -2,8 +2,8 @@
 
 mod compose;
 mod diff;
-mod elasticsearch;
 mod disk;
+mod elasticsearch;
 mod environments;
 mod isolation;
 mod life;
@@ -17,4 +17,6 @@ mod sharing;
 mod stand;
 mod starting;
 mod stores;
+mod sync;
 mod warm;
+mod watch;

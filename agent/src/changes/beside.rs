@@ -36,6 +36,8 @@ fn ordered(of: &Wanted, id: &str, digest: &str, images: BTreeMap<String, String>
         data_epoch: 0,
         only_services: images.keys().cloned().collect(),
         grant: String::new(),
+        // What its stores mount is there: it is the other one's folder.
+        upload: false,
         restarts: Default::default(),
         rebuilds: Default::default(),
         ..of.order.clone()

@@ -179,6 +179,10 @@ fn identity(build: &Build, context: &str) -> String {
 
 /// A path of the environment's sources.
 pub(super) fn source(host: &Host, plan: &Plan, relative: &str) -> Result<std::path::PathBuf, Failure> {
+    if plan.wanted.order.upload && !crate::upload::is_whole(&host.pool, &plan.id) {
+        let text = format!("{relative} is not uploaded yet; `muster env sync {}` does that", plan.wanted.order.name);
+        return Err(Failure::passing("E_SYNC_WAITING", text));
+    }
     let Some(granted) = &plan.wanted.folder else {
         return Err(Failure::lasting(
             "E_GRANT_MISSING",
@@ -188,8 +192,8 @@ pub(super) fn source(host: &Host, plan: &Plan, relative: &str) -> Result<std::pa
         ));
     };
     let path = folder::resolve(granted, relative)?;
-    // Checkouts for runs are the agent's own and lie where no policy needs to allow them.
-    if plan.wanted.order.run.is_empty() {
+    // Checkouts for runs, and what was uploaded, are the agent's own and lie where no policy needs to allow them.
+    if plan.wanted.order.run.is_empty() && !plan.wanted.order.upload {
         host.policy.mount(&path)?;
     }
     Ok(path)

@@ -141,6 +141,7 @@ fn slot(host: &Host, template: &Template) -> Option<v1::EnvironmentOrder> {
     "warm".clone_into(&mut order.name);
     (order.owner, order.app, order.grant) = (String::new(), String::new(), String::new());
     (order.restarts, order.rebuilds) = (BTreeMap::new(), BTreeMap::new());
+    order.upload = false;
     let wanted = Wanted { order: order.clone(), folder: None, images: BTreeMap::new(), halted: false };
     let stack = plan::read(host, &wanted).ok()?.stack;
     let early = before_all(&stack);

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use domain::authorize::{Action, Principal, authorize};
-use domain::environment::Wanted;
 use domain::environment::life::{Expiry, Tenure};
+use domain::environment::{Source, Wanted};
 use domain::event::Actor;
 use domain::host::Liveness;
 use domain::stack::Ttl;
@@ -129,6 +129,30 @@ pub async fn enter(app: &App, principal: &Principal, given: &str, service: &str)
                         names.join(", ")
                     );
                     return Err(Error::new(Code::ENV_SERVICE, text));
+                }
+                environments::plain_view(app, view, row).await
+            })
+        })
+        .await
+}
+
+/// An environment into whose uploaded folder the caller may write: its owner, or an admin.
+///
+/// # Errors
+/// There is none, its folder is not an uploaded one, or the caller may not.
+pub async fn uploaded(app: &App, principal: &Principal, given: &str) -> Result<EnvironmentView> {
+    app.store
+        .read(|view| {
+            Box::pin(async move {
+                let row = resolve::environment(view, principal, given).await?;
+                authorize(principal, Action::Write, &resource(&row))?;
+                authorize(principal, Action::ReadSecret, &resource(&row))?;
+                if row.environment.source != Source::Upload {
+                    let text = format!(
+                        "{} uses a folder of its host, or none; `muster env up --sync` uploads this one instead",
+                        row.environment.name
+                    );
+                    return Err(Error::new(Code::SYNC_SOURCE, text));
                 }
                 environments::plain_view(app, view, row).await
             })

@@ -61,6 +61,8 @@ pub struct Up {
     pub host: String,
     /// Begin with this seed or snapshot; empty: with what the stack says.
     pub from: String,
+    /// What the stack uses of its folder is uploaded.
+    pub upload: bool,
 }
 
 struct Checked<'a> {
@@ -87,6 +89,9 @@ fn check(ask: &Up) -> Result<Checked<'_>> {
     text::map_at_most("env_files", &ask.env_files, 64, 1 << 20)?;
     if ask.grant.is_empty() != ask.grant_host.is_empty() {
         return Err(Error::new(Code::FIELD, "a grant and the host that gave it come together"));
+    }
+    if ask.upload && !ask.grant.is_empty() {
+        return Err(Error::new(Code::FIELD, "a folder is either uploaded or mounted from its host"));
     }
     let file = if ask.file.is_empty() { "compose.yaml" } else { &ask.file };
     let files = |path: &str| ask.env_files.get(path).cloned();
@@ -133,7 +138,11 @@ pub async fn up(app: &App, principal: &Principal, ask: &Up, key: Option<&Key>) -
 }
 
 fn source(ask: &Up) -> Source {
-    if ask.grant.is_empty() { Source::None } else { Source::Grant { grant: ask.grant.clone() } }
+    match ask.grant.as_str() {
+        _ if ask.upload => Source::Upload,
+        "" => Source::None,
+        grant => Source::Grant { grant: grant.to_owned() },
+    }
 }
 
 async fn first(ctx: &Ctx, tx: &mut dyn Tx, principal: &Principal, checked: &Checked<'_>) -> Result<EnvironmentRow> {
@@ -234,14 +243,14 @@ async fn again(
             environment.observed.state,
             EnvironmentState::Failed | EnvironmentState::Frozen | EnvironmentState::Asleep
         )
-        && (ask.grant.is_empty() || environment.source == source(ask));
+        && (source(ask) == Source::None || environment.source == source(ask));
     if same {
         return Ok(row);
     }
     environment.stack_file.clone_from(&ask.stack_file);
     environment.variables.clone_from(&ask.variables);
     environment.app.clone_from(&checked.app);
-    if !ask.grant.is_empty() {
+    if source(ask) != Source::None {
         environment.source = source(ask);
     }
     environment.wanted = Wanted::Up;

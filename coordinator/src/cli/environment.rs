@@ -13,10 +13,12 @@ use super::environment_connect::{self, Format};
 use super::environment_data::{self, Snapshot};
 use super::environment_diff::{self, Diff};
 use super::environment_view::{Wanted, head, kept_line, print, print_addresses, print_failure, print_list, progress};
+use super::environment_watch::{self, Watching};
 use super::error::Error;
 use super::output::Output;
 use super::stack::{self, Chosen};
 use super::stack_check::Check;
+use super::sync::{self, Sync};
 use super::terminal::Block;
 use super::{time, tunnel};
 
@@ -118,6 +120,8 @@ pub enum Command {
         /// NAME or id; default: as `env up` names it here
         environment: Option<String>,
     },
+    /// Upload what the stack uses of this folder, and keep the environment in step with it
+    Sync(Sync),
     /// What changed in its data since it began: rows, documents and keys
     Diff(Diff),
     /// A second environment that begins with what this one has now
@@ -163,6 +167,13 @@ pub struct Up {
     /// Place it on this host
     #[arg(long, default_value = "")]
     host: String,
+    /// Upload what the stack uses of this folder, instead of having the host's own agent mount it; `muster env sync`
+    /// keeps it in step
+    #[arg(long)]
+    sync: bool,
+    /// Go on: build or restart services when what they are made of changes here, until interrupted
+    #[arg(long, conflicts_with = "detach")]
+    watch: bool,
     /// Do not wait until it is ready
     #[arg(long)]
     detach: bool,
@@ -234,6 +245,7 @@ pub async fn run(command: Command, client: &Client, output: &Output) -> Result<E
         Command::Snapshot(ask) => return environment_data::snapshot(ask, client, output).await,
         Command::Reset { environment } => return environment_data::reset(environment, false, client, output).await,
         Command::Undo { environment } => return environment_data::reset(environment, true, client, output).await,
+        Command::Sync(ask) => return sync::run(ask, client, output).await,
         Command::Diff(ask) => return environment_diff::run(ask, client, output).await,
         Command::Clone(ask) => return environment_data::clone(ask, client, output).await,
         Command::Logs { environment, service, follow, tail } => {
@@ -258,7 +270,17 @@ pub(super) fn named(given: Option<String>) -> Result<String, Error> {
 }
 
 async fn up(up: Up, client: &Client, output: &Output) -> Result<ExitCode, Error> {
-    let mut request = match (stack::find(&up.chosen), &up.from) {
+    let found = stack::find(&up.chosen);
+    let mut folder = None;
+    let watched = match &found {
+        Ok(found) if up.watch => Some((found.clone(), found.read()?.stack)),
+        _ => None,
+    };
+    let mut request = match (found, &up.from) {
+        (Ok(found), _) if up.sync => {
+            folder = Some(sync::Folder::open(found.folder(), &found.used()?)?);
+            v1::UpEnvironmentRequest { upload: true, ..found.read()?.request }
+        }
         // The coordinator takes the stack of the snapshot.
         (Err(Error::Usage { code: "E_NO_STACK", .. }), Some(from)) => v1::UpEnvironmentRequest {
             name: from.rsplit('/').next().unwrap_or_default().to_owned(),
@@ -272,11 +294,24 @@ async fn up(up: Up, client: &Client, output: &Output) -> Result<ExitCode, Error>
     request.idempotency_key = up.key.or_made();
     let begun = Instant::now();
     let environment = resume(async || Ok(client.environments().up(request.clone()).await?.into_inner())).await?;
+    if let Some(folder) = &mut folder {
+        // Services wait for what they mount.
+        folder.once(client, &environment.id, output).await?;
+        if !up.watch {
+            folder.close().await;
+        }
+    }
     if up.detach {
         output.show(&environment, || output.line(&head(&environment)))?;
         return Ok(ExitCode::SUCCESS);
     }
-    ready(client, output, &environment.id, begun).await
+    let code = ready(client, output, &environment.id, begun).await?;
+    let Some((found, stack)) = watched else { return Ok(code) };
+    let mut used = found.used()?;
+    used.extend(environment_watch::named(&stack));
+    let scanner = sync::Scanner::new(found.folder(), &used);
+    let watching = Watching { environment: &environment.id, stack: &stack, scanner, folder };
+    environment_watch::run(watching, client, output).await
 }
 
 /// Waits until it is ready, and says where it is reached, or what went wrong.
@@ -296,12 +331,12 @@ pub(super) async fn ready(client: &Client, output: &Output, id: &str, begun: Ins
 }
 
 /// Ready; or it was, and nobody used it since.
-fn is_up(environment: &v1::Environment) -> bool {
+pub(super) fn is_up(environment: &v1::Environment) -> bool {
     use v1::EnvironmentState::{Asleep, Frozen, Ready};
     matches!(environment.state(), Ready | Frozen | Asleep)
 }
 
-async fn wait(client: &Client, output: &Output, id: &str, wanted: Wanted) -> Result<v1::Environment, Error> {
+pub(super) async fn wait(client: &Client, output: &Output, id: &str, wanted: Wanted) -> Result<v1::Environment, Error> {
     let mut block = Block::new(output);
     resume(async || {
         let request = v1::WatchEnvironmentRequest { environment: id.to_owned(), follow: false };

@@ -1,7 +1,7 @@
 //! The stack files of the folder around the caller, and what an environment of them needs from this machine.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -40,12 +40,12 @@ impl Chosen {
 pub struct ReadStack {
     /// What brings it up, without a grant for its folder.
     pub request: v1::UpEnvironmentRequest,
-    /// It uses files of its folder.
-    pub folder: bool,
+    /// The stack.
+    pub stack: Stack,
 }
 
 /// Stack files that are read together.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct StackFile {
     path: PathBuf,
     folder: PathBuf,
@@ -165,13 +165,28 @@ impl StackFile {
         Ok(manifest::stack::check(Input { file: &file, text: &first, variables: &variables, files: &files }))
     }
 
+    /// The folder that paths in the files are relative to.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What the stack uses of its folder, relative to it: mounted files and folders, and contexts of builds. Empty text:
+    /// all of it.
+    ///
+    /// # Errors
+    /// A file cannot be read or has problems.
+    pub fn used(&self) -> Result<BTreeSet<String>, Error> {
+        Ok(used(&self.read()?.stack))
+    }
+
     /// As [`StackFile::read`]; asks the local agent for a grant when the stack uses files of its folder.
     ///
     /// # Errors
     /// A file cannot be read or has problems, or the agent refuses.
     pub fn request(&self) -> Result<v1::UpEnvironmentRequest, Error> {
-        let ReadStack { mut request, folder } = self.read()?;
-        if folder {
+        let ReadStack { mut request, stack } = self.read()?;
+        if !used(&stack).is_empty() {
             (request.grant, request.grant_host) = grant(&self.folder)?;
         }
         Ok(request)
@@ -195,7 +210,6 @@ impl StackFile {
         let input = Input { file: &self.names, text: &stack_file, variables: &all, files: &files };
         let reading = manifest::stack::read(input).map_err(|problems| repository::problems_error(&problems))?;
         let env_files = env_files.into_inner();
-        let folder = uses_folder(&reading.stack);
         let request = v1::UpEnvironmentRequest {
             name: self.default_name(),
             app: self.app.clone(),
@@ -206,14 +220,22 @@ impl StackFile {
             env_files,
             ..v1::UpEnvironmentRequest::default()
         };
-        Ok(ReadStack { request, folder })
+        Ok(ReadStack { request, stack: reading.stack })
     }
 }
 
-fn uses_folder(stack: &Stack) -> bool {
-    stack.services.values().any(|service| {
-        service.build.is_some() || service.mounts.iter().any(|mount| matches!(mount.source, MountSource::Folder(_)))
-    })
+fn used(stack: &Stack) -> BTreeSet<String> {
+    let mounts = stack.services.values().flat_map(|service| &service.mounts).filter_map(|mount| match &mount.source {
+        MountSource::Folder(path) => Some(path.as_str()),
+        _ => None,
+    });
+    let builds = stack.services.values().filter_map(|service| Some(service.build.as_ref()?.context.as_str()));
+    mounts.chain(builds).map(plain).collect()
+}
+
+/// Without `.` and empty parts.
+pub(super) fn plain(path: &str) -> String {
+    path.split('/').filter(|part| !part.is_empty() && *part != ".").collect::<Vec<_>>().join("/")
 }
 
 #[cfg(unix)]
@@ -221,7 +243,7 @@ fn grant(folder: &Path) -> Result<(String, String), Error> {
     let socket = super::local::socket().ok_or_else(|| {
         Error::usage(
             "E_NO_LOCAL_AGENT",
-            "the stack uses folders of this machine, and no agent is found here; run this on a host with an agent (MUSTER_AGENT_SOCKET names its socket)",
+            "the stack uses folders of this machine, and no agent is found here; upload them (`muster env up --sync`), or run this on a host with an agent (MUSTER_AGENT_SOCKET names its socket)",
         )
     })?;
     let grant = super::local::grant(&socket, folder)?;
@@ -230,5 +252,5 @@ fn grant(folder: &Path) -> Result<(String, String), Error> {
 
 #[cfg(not(unix))]
 fn grant(_folder: &Path) -> Result<(String, String), Error> {
-    Err(Error::usage("E_NO_LOCAL_AGENT", "the stack uses folders of this machine; run this on a host with an agent"))
+    Err(Error::usage("E_NO_LOCAL_AGENT", "the stack uses folders of this machine; upload them: `muster env up --sync`"))
 }

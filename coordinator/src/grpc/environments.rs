@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use domain::environment::{EnvironmentState, ServiceObserved, Wanted};
+use domain::environment::{EnvironmentState, ServiceObserved, Source, Wanted};
 use domain::stack::Ttl;
 use futures::StreamExt as _;
 use proto::v1;
@@ -67,6 +67,7 @@ fn message(view: &EnvironmentView) -> v1::Environment {
         own_bytes: view.row.data.observed.own_bytes,
         shared_bytes: view.row.data.observed.shared_bytes,
         can_undo: view.row.data.undo().is_some(),
+        upload: environment.source == Source::Upload,
     }
 }
 
@@ -96,6 +97,7 @@ impl Environments for Api {
     type ExecStream = Answers<v1::TunnelFrame>;
     type ForwardStream = Answers<v1::TunnelFrame>;
     type DiffStream = Answers<v1::DataDiff>;
+    type SyncStream = Answers<v1::SyncPart>;
 
     async fn up(&self, request: Request<v1::UpEnvironmentRequest>) -> Result<Response<v1::Environment>, Status> {
         let principal = principal(&request)?;
@@ -112,6 +114,7 @@ impl Environments for Api {
             grant_host: ask.grant_host,
             host: ask.host,
             from: ask.from,
+            upload: ask.upload,
         };
         let view = environments::up(&self.app, &principal, &up, key.as_ref()).await.map_err(status)?;
         Ok(Response::new(message(&view)))
@@ -272,6 +275,38 @@ impl Environments for Api {
         let frames = tunnels::join(self, &view, String::new(), What::Diff(order), rest).await?;
         let parts = frames.filter_map(async |frame| match frame.map(|frame| frame.frame) {
             Ok(Some(Frame::Diff(diff))) => Some(Ok(diff)),
+            Ok(Some(Frame::Refused(why))) => {
+                Some(Err(Status::failed_precondition(format!("{}: {}", why.code, why.text))))
+            }
+            Ok(_) => None,
+            Err(why) => Some(Err(why)),
+        });
+        Ok(Response::new(Box::pin(parts)))
+    }
+
+    async fn sync(&self, request: Request<Streaming<v1::SyncRequest>>) -> Result<Response<Self::SyncStream>, Status> {
+        use v1::sync_request::Part;
+        let principal = principal(&request)?;
+        let mut messages = request.into_inner();
+        let Some(Part::Start(start)) = first(&mut messages).await?.and_then(|first| first.part) else {
+            return Err(status(Error::new(Code::FIELD, "the first message says which environment")));
+        };
+        let view = environment_life::uploaded(&self.app, &principal, &start.environment).await.map_err(status)?;
+        if self.tunnels.tells(principal.id, view.row.environment.id, self.app.now()) {
+            environment_life::entered(&self.app, &principal, &view, "environment.sync", "", "")
+                .await
+                .map_err(status)?;
+        }
+        let rest = messages.filter_map(async |message| match message {
+            Ok(v1::SyncRequest { part: Some(Part::Sync(part)) }) => {
+                Some(Ok(v1::TunnelFrame { tunnel: String::new(), frame: Some(Frame::Sync(part)) }))
+            }
+            Ok(_) => None,
+            Err(why) => Some(Err(why)),
+        });
+        let frames = tunnels::join(self, &view, String::new(), What::Sync(true), Box::pin(rest)).await?;
+        let parts = frames.filter_map(async |frame| match frame.map(|frame| frame.frame) {
+            Ok(Some(Frame::Sync(part))) => Some(Ok(part)),
             Ok(Some(Frame::Refused(why))) => {
                 Some(Err(Status::failed_precondition(format!("{}: {}", why.code, why.text))))
             }

@@ -158,8 +158,9 @@ fn environment(row: &EnvironmentRow, owner: &str) -> v1::EnvironmentOrder {
         env_files: row.env_files.clone(),
         grant: match &environment.source {
             Source::Grant { grant } => grant.clone(),
-            Source::None | Source::Checkout => String::new(),
+            Source::None | Source::Checkout | Source::Upload => String::new(),
         },
+        upload: environment.source == Source::Upload,
         run: environment.run.map(|run| run.to_string()).unwrap_or_default(),
         restarts: row.life.restarts.clone(),
         rebuilds: row.life.rebuilds.clone(),

@@ -45,6 +45,7 @@ pub(super) const SERVICE: Keys = Keys {
         "security_opt",
         "scale",
         "sysctls",
+        "develop",
         // UNUSED
         "dns",
         "dns_opt",
@@ -66,7 +67,6 @@ pub(super) const SERVICE: Keys = Keys {
         "annotations",
         "logging",
         "attach",
-        "develop",
         "tty",
         "stdin_open",
         "pull_policy",
@@ -118,7 +118,6 @@ pub(super) const UNUSED: &[(&str, &str)] = &[
     ("annotations", "Muster's own labels stand on its containers"),
     ("logging", "Muster keeps the logs"),
     ("attach", "`muster env logs` shows all services"),
-    ("develop", "mounted folders show changes at once"),
     ("tty", "no terminal is attached"),
     ("stdin_open", "no terminal is attached"),
     ("pull_policy", "an image is pulled when the host lacks it"),

@@ -6,8 +6,8 @@ use domain::stack::{Condition, Service, StoreKind};
 
 use super::dependencies::Waits;
 use super::{
-    Scope, build, commands, environment, given, health, keys, limits, links, mounts, muster, networks, ports, rights,
-    store,
+    Scope, build, commands, develop, environment, given, health, keys, limits, links, mounts, muster, networks, ports,
+    rights, store,
 };
 use crate::image_ref::{self, ImageRefError};
 use crate::problem::Code;
@@ -50,6 +50,7 @@ pub(super) fn read(
         // A service's own word first, then the stack's for its stores.
         seed: muster.seed.unwrap_or_else(|| scope.seed.clone().filter(|_| store.is_some())),
         egress: muster.egress,
+        watch: develop::read(r, fields, place),
         aliases: networks::aliases(r, fields, place, scope),
         files: given::read(r, fields, place, &mounts, scope),
         cap_add: rights::cap_add(r, fields, place),

@@ -12,7 +12,7 @@ const DOMAIN_TREE: [&str; 8] =
     ["domain", "proc-macro2", "quote", "syn", "thiserror", "thiserror-impl", "unicode-ident", "uuid"];
 
 /// Crate of the registry -> the only crates of ours that may name it in `[dependencies]`.
-const ONLY: [(&str, &[&str]); 12] = [
+const ONLY: [(&str, &[&str]); 14] = [
     ("sqlx", &["coordinator", "agent"]),
     ("bollard", &["agent"]),
     ("axum", &["coordinator"]),
@@ -25,6 +25,8 @@ const ONLY: [(&str, &[&str]); 12] = [
     ("saphyr-parser", &["manifest"]),
     ("prost-reflect", &["coordinator"]),
     ("clap", &["coordinator", "agent"]),
+    ("notify", &["coordinator"]),
+    ("ignore", &["coordinator"]),
 ];
 
 /// Crate of ours -> the only crates of ours that it may use.

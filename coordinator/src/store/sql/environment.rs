@@ -67,6 +67,7 @@ fn source(row: &Columns<'_>) -> Result<Source> {
     match (row.text("source")?.as_str(), row.text_or_null("source_grant")?) {
         ("none", _) => Ok(Source::None),
         ("checkout", _) => Ok(Source::Checkout),
+        ("upload", _) => Ok(Source::Upload),
         ("grant", Some(grant)) => Ok(Source::Grant { grant }),
         (other, _) => Err(row.corrupt("source", format!("{other:?} is not known"))),
     }
@@ -76,6 +77,7 @@ fn source_values(source: &Source) -> Vec<Value> {
     match source {
         Source::None => values!["none", None::<String>],
         Source::Checkout => values!["checkout", None::<String>],
+        Source::Upload => values!["upload", None::<String>],
         Source::Grant { grant } => values!["grant", grant],
     }
 }
