@@ -241,7 +241,7 @@ fn bases(pool: &Pool, wanted: &Sealed) -> Vec<Base> {
             near.push((made.ok(), folder, sealed));
         }
     }
-    near.sort_by(|a, b| b.0.cmp(&a.0));
+    near.sort_by_key(|one| std::cmp::Reverse(one.0));
     let open = |(_, folder, sealed): (_, PathBuf, Sealed)| match Index::of_seed(&folder, &sealed) {
         Ok(index) => Some(Base::new(folder.join("volumes"), index)),
         Err(why) => {
