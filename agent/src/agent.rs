@@ -234,6 +234,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), E
         boot_id.clone(),
         config.advertise_address.clone(),
         Arc::clone(&pool),
+        &policy,
     );
     let engine: Arc<dyn Engine> = Arc::new(Docker::new(&config.engine));
     let joined = Identity::load(&config.state_dir)?;

@@ -230,6 +230,8 @@ impl Environments {
         } else if self.running().len() >= MAX_ENVIRONMENTS {
             let text = format!("this host holds {MAX_ENVIRONMENTS} environments already");
             return Err(Failure::lasting("E_TOO_MANY", text));
+        } else if order.up {
+            self.admit()?;
         }
         // After a loss of the state the manifest still knows what was granted for this very environment.
         let known =
@@ -252,6 +254,24 @@ impl Environments {
             warm::asked(&self.host, &order).await;
         }
         Ok(())
+    }
+
+    /// Whether the policy allows one more: the coordinator cannot change it. Slots make room.
+    fn admit(&self) -> Result<(), Failure> {
+        let Some(limit) = self.host.policy.max_environments() else { return Ok(()) };
+        let running = self.running();
+        let held = running.values().filter(|one| {
+            let order = &one.wanted.borrow().order;
+            order.up && !warm::is_slot(&order.run)
+        });
+        let held = held.count();
+        if held < usize::try_from(limit).unwrap_or(usize::MAX) {
+            return Ok(());
+        }
+        let text = format!(
+            "this host has {held} of the {limit} environments that its policy allows; `muster env down` one of them"
+        );
+        Err(Failure::lasting("E_QUOTA_HOST", text))
     }
 
     /// Wants an environment (of a run: with a checkout, and images of its own). It is durable when this returns.

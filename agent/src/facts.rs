@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use domain::host::Facts;
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
+use crate::policy::Policy;
 use crate::pool::Pool;
 
 /// Reads facts; keeps what does not change.
@@ -20,7 +21,7 @@ pub struct Reader {
 impl Reader {
     /// Reads what does not change while the agent runs.
     #[must_use]
-    pub fn new(state_dir: PathBuf, boot_id: String, address: String, pool: Arc<Pool>) -> Self {
+    pub fn new(state_dir: PathBuf, boot_id: String, address: String, pool: Arc<Pool>, policy: &Policy) -> Self {
         let system =
             System::new_with_specifics(RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram()))
                 .ok();
@@ -35,6 +36,8 @@ impl Reader {
             address,
             pool_backend: pool.kind().word().to_owned(),
             pool_why: pool.why().to_owned(),
+            max_environments: policy.max_environments().unwrap_or(0),
+            max_environment_bytes: policy.max_environment_bytes().unwrap_or(0),
             ..Facts::default()
         };
         Self { state_dir, pool, base, system: Mutex::new(system) }
@@ -83,7 +86,13 @@ mod tests {
     fn facts_of_this_machine_are_plausible() {
         let folder = tempfile::tempdir().expect("a folder");
         let pool = Pool::plain(folder.path()).expect("a pool");
-        let reader = Reader::new(std::env::temp_dir(), "boot".to_owned(), "127.0.0.1".to_owned(), pool);
+        let reader = Reader::new(
+            std::env::temp_dir(),
+            "boot".to_owned(),
+            "127.0.0.1".to_owned(),
+            pool,
+            &Policy::safe(std::path::Path::new("policy.toml")),
+        );
         let facts = reader.now("20.10".to_owned());
         assert!(facts.cpus > 0);
         assert!(facts.memory_bytes > facts.memory_available_bytes);

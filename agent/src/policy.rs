@@ -55,6 +55,8 @@ struct Raw {
     exec: Option<bool>,
     warm: Option<u32>,
     warm_load: Option<f64>,
+    max_environments: Option<u32>,
+    max_environment_bytes: Option<u64>,
 }
 
 /// What a coordinator may ask.
@@ -67,6 +69,8 @@ pub struct Policy {
     exec: bool,
     warm: Option<u32>,
     warm_load: f64,
+    max_environments: Option<u32>,
+    max_environment_bytes: Option<u64>,
 }
 
 /// Load per processor above which nothing is made ready that nobody asked for.
@@ -87,6 +91,8 @@ impl Policy {
             exec: true,
             warm: None,
             warm_load: WARM_LOAD,
+            max_environments: None,
+            max_environment_bytes: None,
         }
     }
 
@@ -116,6 +122,8 @@ impl Policy {
             exec: raw.exec.unwrap_or(safe.exec),
             warm: raw.warm.map(|slots| slots.min(MOST_WARM)),
             warm_load: raw.warm_load.unwrap_or(safe.warm_load),
+            max_environments: raw.max_environments.filter(|most| *most > 0),
+            max_environment_bytes: raw.max_environment_bytes.filter(|most| *most > 0),
         })
     }
 
@@ -160,6 +168,18 @@ impl Policy {
     #[must_use]
     pub fn warm(&self) -> Option<u32> {
         self.warm
+    }
+
+    /// Environments at once, slots of the warm pool included; none: as many as come.
+    #[must_use]
+    pub fn max_environments(&self) -> Option<u32> {
+        self.max_environments
+    }
+
+    /// Bytes of memory of all environments; none: what there is.
+    #[must_use]
+    pub fn max_environment_bytes(&self) -> Option<u64> {
+        self.max_environment_bytes
     }
 
     /// Load per processor above which none is made.

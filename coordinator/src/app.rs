@@ -20,6 +20,7 @@ pub mod ledger;
 pub mod logs;
 pub mod overrides;
 mod placing;
+pub mod quotas;
 pub mod releases;
 pub mod reports;
 pub mod resolve;
@@ -118,6 +119,8 @@ pub struct App {
     pub max_archive_bytes: u64,
     /// The largest log of a run, in bytes.
     pub max_log_bytes: u64,
+    /// What each developer may hold.
+    pub quotas: domain::quota::Limits,
     /// The coordinator is about to stop: streams end.
     pub stopping: tokio_util::sync::CancellationToken,
 }

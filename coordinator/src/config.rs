@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use domain::quota::Limits;
 use serde::Deserialize;
 
 use crate::store::retention::Keep;
@@ -42,6 +43,8 @@ pub struct Config {
     pub max_log_bytes: u64,
     /// Connections open at once.
     pub max_connections: usize,
+    /// What each developer may hold.
+    pub quotas: Limits,
     /// How the log is written.
     pub log_format: LogFormat,
     /// What is logged: `info`, `coordinator=debug`, …
@@ -140,6 +143,16 @@ struct File {
     log: Option<String>,
     #[serde(default)]
     retention: Retention,
+    #[serde(default)]
+    quota: Quota,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct Quota {
+    environments_per_developer: Option<u32>,
+    memory_bytes_per_developer: Option<u64>,
+    disk_bytes_per_developer: Option<u64>,
 }
 
 #[derive(Deserialize, Default)]
@@ -177,6 +190,7 @@ impl Config {
             max_archive_bytes: 20 << 30,
             max_log_bytes: 256 << 20,
             max_connections: 16_384,
+            quotas: Limits::default(),
             log_format: LogFormat::Text,
             log: "info".to_owned(),
         }
@@ -201,6 +215,11 @@ impl Config {
             max_archive_bytes: flags.max_archive_bytes.or(file.max_archive_bytes).unwrap_or(default.max_archive_bytes),
             max_log_bytes: flags.max_log_bytes.or(file.max_log_bytes).unwrap_or(default.max_log_bytes),
             max_connections: flags.max_connections.or(file.max_connections).unwrap_or(default.max_connections).max(1),
+            quotas: Limits {
+                environments: file.quota.environments_per_developer,
+                memory_bytes: file.quota.memory_bytes_per_developer,
+                disk_bytes: file.quota.disk_bytes_per_developer,
+            },
             log_format: flags.log_format.or(file.log_format).unwrap_or(default.log_format),
             log: flags.log.or(file.log).unwrap_or(default.log),
         })

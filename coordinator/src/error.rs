@@ -152,6 +152,14 @@ codes! {
     ENV_SERVICE = "E_ENV_SERVICE", NotFound;
     /// Too many tunnels wait, or nobody waits for this one.
     TUNNELS = "E_TUNNELS", Unavailable;
+    /// The owner holds as many environments as a developer may.
+    QUOTA_ENVIRONMENTS = "E_QUOTA_ENVIRONMENTS", Exhausted;
+    /// The owner's environments have as much memory as a developer's may.
+    QUOTA_MEMORY = "E_QUOTA_MEMORY", Exhausted;
+    /// The environment, or its owner, holds as much disk as it may.
+    QUOTA_DISK = "E_QUOTA_DISK", Exhausted;
+    /// The policy of the host allows no more.
+    QUOTA_HOST = "E_QUOTA_HOST", Exhausted;
     /// No host can take the environment.
     ENV_NO_HOST = "E_ENV_NO_HOST", Precondition;
     /// The environment is not up.

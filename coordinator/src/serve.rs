@@ -158,6 +158,7 @@ pub async fn start_over(config: &Config, listeners: Listeners, store: Store) -> 
         artifacts,
         max_archive_bytes: config.max_archive_bytes,
         max_log_bytes: config.max_log_bytes,
+        quotas: config.quotas,
         stopping: CancellationToken::new(),
     };
     chunks::sweep_lost(&app).await.map_err(|why| internal(&why))?;

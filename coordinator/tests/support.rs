@@ -10,6 +10,7 @@ use coordinator::store::{NoFaults, PROJECT, Store};
 use domain::authorize::{Grant, Principal, Role, Scope};
 use domain::ids::PrincipalId;
 use domain::name::Name;
+use domain::quota::Limits;
 use proto::v1;
 use proto::v1::agents_client::AgentsClient;
 use proto::v1::join_tokens_client::JoinTokensClient;
@@ -51,11 +52,20 @@ impl Server {
     }
 
     pub async fn over(store: Store) -> Self {
+        Self::with(store, Limits::default()).await
+    }
+
+    /// One that gives each developer so much.
+    pub async fn limited(quotas: Limits) -> Self {
+        Self::with(Store::memory(Arc::new(NoFaults)).await, quotas).await
+    }
+
+    async fn with(store: Store, quotas: Limits) -> Self {
         transport::install_provider();
         let folder = tempfile::tempdir().unwrap();
         let listener = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
         let listeners = Listeners { grpc: listener().await, http: listener().await };
-        let config = Config { max_archive_bytes: 1 << 20, ..Config::in_folder(folder.path()) };
+        let config = Config { max_archive_bytes: 1 << 20, quotas, ..Config::in_folder(folder.path()) };
         let running = serve::start_over(&config, listeners, store).await.unwrap();
         let admin = std::fs::read_to_string(folder.path().join("admin.token")).unwrap_or_default();
         Self { running, admin: admin.trim().to_owned(), _folder: folder }

@@ -65,6 +65,10 @@ pub struct Facts {
     pub pool_own_bytes: u64,
     /// Bytes that several of them hold, counted once for each.
     pub pool_shared_bytes: u64,
+    /// Environments that its policy allows at once; 0: as many as come.
+    pub max_environments: u32,
+    /// Bytes of memory that its policy allows them in all; 0: what there is.
+    pub max_environment_bytes: u64,
 }
 
 /// Whether a host is heard from.

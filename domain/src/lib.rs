@@ -15,6 +15,7 @@ pub mod label;
 pub mod name;
 pub mod placement;
 pub mod policy;
+pub mod quota;
 pub mod release;
 pub mod rollout;
 pub mod run;

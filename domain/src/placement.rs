@@ -36,6 +36,8 @@ pub struct Candidate<'a> {
     pub liveness: Liveness,
     /// Environments and runs that it has already: the least busy one wins.
     pub load: u32,
+    /// Bytes of memory that its environments have.
+    pub memory_bytes: u64,
 }
 
 /// Why a host cannot take it.
@@ -55,6 +57,22 @@ pub enum WhyNot {
         needs: u64,
         /// Bytes available.
         has: u64,
+    },
+    /// Its policy allows no more environments.
+    Environments {
+        /// Those it has.
+        has: u32,
+        /// Those it may have.
+        limit: u32,
+    },
+    /// Its policy allows environments no more memory.
+    EnvironmentMemory {
+        /// Bytes needed.
+        needs: u64,
+        /// Bytes that they have.
+        has: u64,
+        /// Bytes that they may have.
+        limit: u64,
     },
     /// It has too little disk.
     Disk {
@@ -78,6 +96,16 @@ impl fmt::Display for WhyNot {
             Self::Memory { needs, has } => {
                 write!(f, "has {} MiB of memory available, {} MiB are needed", mib(has), mib(needs))
             }
+            Self::Environments { has, limit } => {
+                write!(f, "has {has} of the {limit} environments that its policy allows")
+            }
+            Self::EnvironmentMemory { needs, has, limit } => write!(
+                f,
+                "has environments of {} MiB, of {} MiB that its policy allows, and {} MiB are needed",
+                mib(has),
+                mib(limit),
+                mib(needs)
+            ),
             Self::Disk { needs, has } => write!(f, "has {} MiB of disk free, {} MiB are needed", mib(has), mib(needs)),
         }
     }
@@ -88,6 +116,14 @@ impl fmt::Display for WhyNot {
 pub struct Nowhere(pub Vec<(Name, WhyNot)>);
 
 impl Nowhere {
+    /// Whether a policy of a host whose labels fit is all that stands in the way of some host.
+    #[must_use]
+    pub fn is_quota(&self) -> bool {
+        let quota = |why: &WhyNot| matches!(why, WhyNot::Environments { .. } | WhyNot::EnvironmentMemory { .. });
+        self.0.iter().any(|(_, why)| quota(why))
+            && self.0.iter().all(|(_, why)| quota(why) || matches!(why, WhyNot::Labels(_)))
+    }
+
     /// Whether waiting can help: some host has the labels, and is away, busy or draining only for now.
     #[must_use]
     pub fn may_pass(&self) -> bool {
@@ -156,6 +192,14 @@ fn why_not(request: &Request, candidate: &Candidate<'_>) -> Option<WhyNot> {
     if host.facts.engine_version.is_empty() {
         return Some(WhyNot::NoEngine);
     }
+    let (most, limit) = (host.facts.max_environments, host.facts.max_environment_bytes);
+    if most > 0 && candidate.load >= most {
+        return Some(WhyNot::Environments { has: candidate.load, limit: most });
+    }
+    let held = candidate.memory_bytes;
+    if limit > 0 && (held >= limit || held.saturating_add(request.memory_bytes) > limit) {
+        return Some(WhyNot::EnvironmentMemory { needs: request.memory_bytes, has: held, limit });
+    }
     let (memory, disk) = (host.facts.memory_available_bytes, host.facts.disk_available_bytes);
     if memory < request.memory_bytes {
         return Some(WhyNot::Memory { needs: request.memory_bytes, has: memory });
@@ -198,7 +242,7 @@ mod tests {
     }
 
     fn ready(host: &Host, load: u32) -> Candidate<'_> {
-        Candidate { host, liveness: Liveness::Ready, load }
+        Candidate { host, liveness: Liveness::Ready, load, memory_bytes: 0 }
     }
 
     #[test]
@@ -241,5 +285,22 @@ mod tests {
         assert_eq!(place(&asked, &[ready(&a, 0), ready(&b, 9)]), Ok(b.id));
         let away = Candidate { liveness: Liveness::Syncing, ..ready(&b, 0) };
         assert_eq!(place(&asked, &[ready(&a, 0), away]).unwrap_err().to_string(), "b is syncing");
+    }
+
+    #[test]
+    fn a_hosts_policy_limits_environments_and_their_memory() {
+        let mut a = host(1, "a", "role=test");
+        (a.facts.max_environments, a.facts.max_environment_bytes) = (2, 2 << 30);
+        let said =
+            |candidate| place(&request("role=test"), &[candidate]).map_err(|why| (why.is_quota(), why.to_string()));
+        let with = |load, memory_bytes| Candidate { memory_bytes, ..ready(&a, load) };
+        assert_eq!(said(with(1, 1 << 30)), Ok(a.id));
+        let full = "a has 2 of the 2 environments that its policy allows".to_owned();
+        assert_eq!(said(with(2, 0)), Err((true, full)));
+        let (_, memory) = said(with(1, (1 << 30) + 1)).unwrap_err();
+        assert_eq!(
+            memory,
+            "a has environments of 1024 MiB, of 2048 MiB that its policy allows, and 1024 MiB are needed"
+        );
     }
 }

@@ -81,6 +81,7 @@ pub fn read(host: &Host, wanted: &Wanted) -> Result<Plan, Failure> {
     })?;
     let mut stack = reading.stack;
     let most = stack.services.len();
+    share(&mut stack);
     restrict(&mut stack, &order.only_services);
     if crate::changes::is_one(&order.run) {
         // Nobody but the agent has business there.
@@ -104,6 +105,25 @@ pub fn read(host: &Host, wanted: &Wanted) -> Result<Plan, Failure> {
         restart: BTreeSet::new(),
     })
 }
+
+/// Gives the quota of the stack to its services: one that says nothing itself may use at most what those that say
+/// something leave of it.
+fn share(stack: &mut Stack) {
+    let quota = stack.settings.quota;
+    let left = |all: Option<u64>, said: u64, least: u64| all.map(|all| all.saturating_sub(said).max(least));
+    let memory: u64 = stack.services.values().filter_map(|service| service.memory).sum();
+    let cpus: u64 = stack.services.values().filter_map(|service| service.milli_cpus).sum();
+    let (memory, cpus) = (left(quota.memory, memory, LEAST_MEMORY), left(quota.milli_cpus, cpus, LEAST_MILLI_CPUS));
+    for service in stack.services.values_mut() {
+        service.memory = service.memory.or(memory);
+        service.milli_cpus = service.milli_cpus.or(cpus);
+    }
+}
+
+/// What the engine allows at least, in bytes.
+const LEAST_MEMORY: u64 = 6 << 20;
+/// Less than this is no progress.
+const LEAST_MILLI_CPUS: u64 = 50;
 
 /// Leaves only the services that are wanted, and what they depend on.
 fn restrict(stack: &mut Stack, only: &[String]) {
@@ -194,5 +214,22 @@ impl Plan {
     #[must_use]
     pub fn published(&self, service: &str, port: u16) -> Option<u16> {
         self.manifest.ports.get(&format!("{service}:{port}")).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_says_nothing_gets_what_the_others_leave_of_the_quota() {
+        let text = "x-muster: { quota: { cpu: 2, memory: 1g } }\nservices:\n  db: { image: postgres, mem_limit: 256m }\n  web: { image: web, cpus: 0.5 }\n";
+        let (variables, files) = (std::collections::BTreeMap::new(), |_: &str| None);
+        let input = manifest::stack::Input { file: "c", text, variables: &variables, files: &files };
+        let mut stack = manifest::stack::read(input).expect("a good stack").stack;
+        share(&mut stack);
+        let of = |name: &str| (stack.services[name].memory, stack.services[name].milli_cpus);
+        assert_eq!(of("db"), (Some(256 << 20), Some(1500)));
+        assert_eq!(of("web"), (Some(768 << 20), Some(500)));
     }
 }

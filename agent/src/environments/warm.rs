@@ -230,6 +230,10 @@ impl Environments {
         }
         let since = Timestamp(now.0.saturating_sub(proto::convert::micros(HOT_FOR).cast_signed()));
         let hot: Vec<Template> = templates::hot(host, since).await?.into_iter().take(HOT).collect();
+        // Who asked comes before who may ask.
+        let others = self.ids().len().saturating_sub(slots.len());
+        let most = host.policy.max_environments().and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
+        let mut places = most.saturating_sub(others);
         let mut kept: BTreeMap<&str, usize> = BTreeMap::new();
         let mut ready = Vec::new();
         for slot in &slots {
@@ -239,11 +243,12 @@ impl Environments {
             if broken {
                 host.warm.failed().insert(slot.key.clone(), Instant::now());
             }
-            if broken || !is_hot || *count >= wanted || room.short {
+            if broken || !is_hot || *count >= wanted || room.short || places == 0 {
                 self.drop(&slot.id).await?;
                 continue;
             }
             *count += 1;
+            places -= 1;
             if slot.state == EnvironmentState::Frozen {
                 ready.push(v1::WarmSlot { id: slot.id.clone(), key: slot.key.clone() });
             }
@@ -252,7 +257,7 @@ impl Environments {
         let missing = |template: &&Template| {
             kept.get(template.key.as_str()).copied().unwrap_or(0) < wanted && !host.warm.pauses(&template.key)
         };
-        if let Some(template) = hot.iter().find(missing).filter(|_| room.enough && !self.busy()) {
+        if let Some(template) = hot.iter().find(missing).filter(|_| room.enough && places > 0 && !self.busy()) {
             match slot(host, template) {
                 Some(order) => {
                     tracing::info!(environment = %order.id, seed = %order.seed, "a warm slot is made");

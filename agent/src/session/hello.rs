@@ -92,6 +92,8 @@ mod tests {
                 pool_available_bytes: u64::MAX,
                 pool_own_bytes: u64::MAX,
                 pool_shared_bytes: u64::MAX,
+                max_environments: u32::MAX,
+                max_environment_bytes: u64::MAX,
             }),
             fence: Some(v1::Fence { incarnation: u64::MAX, incarnation_id: id(), epoch: u64::MAX }),
             ledger_seq: u64::MAX,

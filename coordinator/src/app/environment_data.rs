@@ -13,7 +13,7 @@ use super::environments::{self, EnvironmentView, Up};
 use super::idempotency::{self, Key};
 use super::ledger::{self, Event};
 use super::seeds::{self, Sealed, SeedView};
-use super::{App, resolve};
+use super::{App, quotas, resolve};
 use crate::error::{Code, Error, Result};
 use crate::store::View;
 use crate::store::environment::EnvironmentRow;
@@ -134,6 +134,7 @@ pub async fn snapshot(
                 let environment = resolve::environment(tx, principal, given).await?;
                 authorize(principal, Action::Write, &environments::resource(&environment))?;
                 up_only(&environment)?;
+                quotas::more_data(app, tx, &environment).await?;
                 let host = tx.host_get(environment.environment.host).await?;
                 if host.as_ref().is_none_or(|host| app.liveness(host) == Liveness::Unreachable) {
                     let text = format!("the host of {} is not heard from", environment.environment.name);
@@ -190,6 +191,10 @@ pub async fn reset(app: &App, principal: &Principal, given: &str, undo: bool) ->
                     return Err(Error::new(Code::ENV_OF_RUN, text));
                 }
                 up_only(&row)?;
+                // The way back is never closed: it keeps nothing more.
+                if !undo {
+                    quotas::more_data(app, tx, &row).await?;
+                }
                 let begin = if undo { before(&row)? } else { row.data.origin() };
                 let text = told(&row, &begin);
                 row.data.begin(begin);

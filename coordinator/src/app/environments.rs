@@ -15,7 +15,7 @@ use super::environment_data::{self, Beginning};
 use super::idempotency::{self, Key};
 use super::ledger::{self, Event};
 use super::placing::{Wish, choose};
-use super::{App, Ctx, apps, resolve, seed_copies, text};
+use super::{App, Ctx, apps, quotas, resolve, seed_copies, text};
 use crate::error::{Code, Error, Result};
 use crate::store::environment::{EnvironmentRow, Life};
 use crate::store::host::HostRow;
@@ -70,6 +70,7 @@ struct Checked<'a> {
     name: Name,
     app: Option<Name>,
     memory: u64,
+    disk: Option<u64>,
     ttl: Duration,
     seed: Option<SeedRef>,
 }
@@ -97,9 +98,11 @@ fn check(ask: &Up) -> Result<Checked<'_>> {
     let files = |path: &str| ask.env_files.get(path).cloned();
     let input = manifest::stack::Input { file, text: &ask.stack_file, variables: &ask.variables, files: &files };
     let reading = manifest::stack::read(input).map_err(|problems| apps::problems_error(Code::STACK, &problems))?;
-    let memory = reading.stack.services.values().filter_map(|service| service.memory).sum();
+    let quota = reading.stack.settings.quota;
+    let declared = reading.stack.services.values().filter_map(|service| service.memory).sum();
+    let memory = quota.memory.unwrap_or(declared);
     let ttl = reading.stack.settings.ttl.0;
-    Ok(Checked { ask, name, app, memory, ttl, seed: reading.stack.settings.seed })
+    Ok(Checked { ask, name, app, memory, disk: quota.disk, ttl, seed: reading.stack.settings.seed })
 }
 
 /// Makes an environment, or brings the owner's environment of that name to this stack.
@@ -145,8 +148,9 @@ fn source(ask: &Up) -> Source {
     }
 }
 
-async fn first(ctx: &Ctx, tx: &mut dyn Tx, principal: &Principal, checked: &Checked<'_>) -> Result<EnvironmentRow> {
+async fn first(ctx: &App, tx: &mut dyn Tx, principal: &Principal, checked: &Checked<'_>) -> Result<EnvironmentRow> {
     let ask = checked.ask;
+    quotas::one_more(ctx, tx, principal, checked.memory).await?;
     let seed = environment_data::beginning(tx, principal, &ask.from, checked.seed.as_ref()).await?;
     let wish = Wish {
         named: named_host(tx, principal, ask).await?,
@@ -247,6 +251,8 @@ async fn again(
     if same {
         return Ok(row);
     }
+    quotas::its_own(&row, checked.disk)?;
+    let environment = &mut row.environment;
     environment.stack_file.clone_from(&ask.stack_file);
     environment.variables.clone_from(&ask.variables);
     environment.app.clone_from(&checked.app);

@@ -5,7 +5,7 @@ use domain::label::Selector;
 use domain::placement::{Among, Candidate, Nowhere, Request, place};
 
 use super::environment_data::Beginning;
-use super::{Ctx, seed_copies};
+use super::{Ctx, quotas, seed_copies};
 use crate::error::{Code, Error, Result};
 use crate::store::View;
 use crate::store::host::HostRow;
@@ -42,9 +42,10 @@ pub(super) async fn choose<V: View + ?Sized>(
     let hosts = view.host_list(&principal.project).await?;
     let mut candidates = Vec::new();
     for row in &hosts {
-        let load = view.environment_list_of_host(row.host.id).await?.len();
-        let load = u32::try_from(load).unwrap_or(u32::MAX);
-        candidates.push(Candidate { host: &row.host, liveness: ctx.liveness(row), load });
+        let held = view.environment_list_of_host(row.host.id).await?;
+        let load = u32::try_from(held.len()).unwrap_or(u32::MAX);
+        let memory_bytes = held.iter().map(quotas::memory).fold(0, u64::saturating_add);
+        candidates.push(Candidate { host: &row.host, liveness: ctx.liveness(row), load, memory_bytes });
     }
     let request = |among| Request { among, memory_bytes: wish.memory, disk_bytes: 0 };
     let selector = |text: &str| Selector::parse(text).map(Among::Labels);
@@ -75,6 +76,12 @@ pub(super) async fn choose<V: View + ?Sized>(
         }
     };
     let id = chosen.map_err(|nowhere| match wish.seed {
+        _ if nowhere.is_quota() => {
+            let text = format!(
+                "no host can take it: {nowhere}; `muster env list --all` shows what they have, `muster env down NAME` frees one"
+            );
+            Error::new(Code::QUOTA_HOST, text)
+        }
         Some(seed) if lies.is_some_and(|lies| !lies.travels) => elsewhere(seed, &hosts, &nowhere),
         _ => {
             let text = format!(

@@ -12,7 +12,7 @@ use proto::convert::step::Reported;
 
 use super::environments::SECRET;
 use super::ledger::{self, Event};
-use super::{App, Ctx, runs, text};
+use super::{App, Ctx, quotas, runs, text};
 use crate::auth::{self, Agent};
 use crate::error::{Code, Error, Result};
 use crate::store::Tx;
@@ -298,6 +298,7 @@ pub async fn environment(
                     row.data.observed = bounded_data(data);
                 }
                 let news = row.data.observed != before;
+                quotas::measured(app, tx, agent, &row, before.own_bytes).await?;
                 observe(app, tx, agent, row, (told, news), &variables).await
             })
         })

@@ -319,7 +319,7 @@ async fn assign(ctx: &Ctx, tx: &mut dyn Tx, mut row: RunRow) -> Result<Option<Ho
     for host in &hosts {
         let load = tx.run_list_of_host(host.host.id).await?.len();
         let load = u32::try_from(load).unwrap_or(u32::MAX);
-        candidates.push(Candidate { host: &host.host, liveness: ctx.liveness(host), load });
+        candidates.push(Candidate { host: &host.host, liveness: ctx.liveness(host), load, memory_bytes: 0 });
     }
     let request = Request { among: Among::Labels(selector.clone()), memory_bytes: 0, disk_bytes: 0 };
     match place(&request, &candidates) {

@@ -26,6 +26,8 @@ impl From<&Facts> for v1::Facts {
             pool_available_bytes: facts.pool_available_bytes,
             pool_own_bytes: facts.pool_own_bytes,
             pool_shared_bytes: facts.pool_shared_bytes,
+            max_environments: facts.max_environments,
+            max_environment_bytes: facts.max_environment_bytes,
         }
     }
 }
@@ -50,6 +52,8 @@ impl From<v1::Facts> for Facts {
             pool_available_bytes: facts.pool_available_bytes,
             pool_own_bytes: facts.pool_own_bytes,
             pool_shared_bytes: facts.pool_shared_bytes,
+            max_environments: facts.max_environments,
+            max_environment_bytes: facts.max_environment_bytes,
         }
     }
 }

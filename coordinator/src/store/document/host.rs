@@ -28,4 +28,8 @@ document!(Facts => FactsShape {
     pool_own_bytes: u64,
     #[serde(default)]
     pool_shared_bytes: u64,
+    #[serde(default)]
+    max_environments: u32,
+    #[serde(default)]
+    max_environment_bytes: u64,
 });

@@ -107,6 +107,8 @@ pub(super) fn host(number: u128, called: &str) -> HostRow {
         pool_available_bytes: 9,
         pool_own_bytes: 10,
         pool_shared_bytes: 11,
+        max_environments: 12,
+        max_environment_bytes: 13,
     };
     HostRow {
         project: PROJECT.to_owned(),
