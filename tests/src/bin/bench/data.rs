@@ -11,7 +11,7 @@ use tests::harness::docker;
 use super::place::{Place, bytes, queried, rounds, since, small};
 use super::report::{Samples, figure, section};
 
-const STACK: &str = "
+pub const STACK: &str = "
 name: big
 services:
   postgres:
@@ -23,9 +23,9 @@ volumes: { db: }
 ";
 /// About 2 GB of rows and an index.
 const ROWS: u32 = 13_000_000;
-const QUERY: &str = "SELECT text FROM big WHERE id = 4711";
+pub const QUERY: &str = "SELECT text FROM big WHERE id = 4711";
 
-fn fill() -> String {
+pub fn fill() -> String {
     let rows = if small() { ROWS / 100 } else { ROWS };
     format!(
         "psql -X -q -U shop -d shop -c \"CREATE TABLE big AS SELECT g AS id, md5(g::text) || md5((g + 1)::text) \

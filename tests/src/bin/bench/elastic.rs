@@ -8,9 +8,9 @@ use super::place::{Place, fetched, rounds, since, small};
 use super::report::{Samples, section};
 
 const JAVA: &str = "-Xms512m -Xmx512m -XX:TieredStopAtLevel=1";
-const SEARCH: &str = "/docs/_search?size=1&q=town:pune";
+pub const SEARCH: &str = "/docs/_search?size=1&q=town:pune";
 
-fn stack() -> String {
+pub fn stack() -> String {
     format!(
         "
 name: big
@@ -30,8 +30,8 @@ fn documents() -> u32 {
     if small() { 2_000 } else { 100_000 }
 }
 
-pub fn measure() -> String {
-    let mut place = Place::open(&stack());
+/// The documents as bulk lines.
+pub fn bulk() -> String {
     let mut bulk = String::new();
     for id in 0..documents() {
         let town = if id % 2 == 0 { "Pune" } else { "Goa" };
@@ -41,7 +41,12 @@ pub fn measure() -> String {
             "{{\"index\":{{\"_index\":\"docs\",\"_type\":\"_doc\",\"_id\":\"{id}\"}}}}\n{{\"town\":\"{town}\",\"number\":{id},\"text\":\"{text}\"}}"
         );
     }
-    place.file("docs.ndjson", &bulk);
+    bulk
+}
+
+pub fn measure() -> String {
+    let mut place = Place::open(&stack());
+    place.file("docs.ndjson", &bulk());
     place.muster(&["seed", "import", "big", "search=docs.ndjson"]).ok();
     let bare = Bare::new(&place);
     let (mut cold, mut alone, mut over, mut frozen) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());

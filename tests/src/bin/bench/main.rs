@@ -15,6 +15,7 @@ mod sleep;
 mod step;
 mod stores;
 mod transport;
+mod warm;
 
 use std::process::ExitCode;
 
@@ -22,12 +23,13 @@ use std::process::ExitCode;
 type Measurement = (&'static str, fn() -> String);
 
 /// In the order of BENCHMARKS.md.
-const ALL: [Measurement; 12] = [
+const ALL: [Measurement; 13] = [
     ("step", step::measure),
     ("env/example", environment::measure),
     ("env/data", data::measure),
     ("env/stores", stores::measure),
     ("env/elasticsearch", elastic::measure),
+    ("env/warm", warm::measure),
     ("env/sleep", sleep::measure),
     ("env/reboot", reboot::measure),
     ("env/relay", relay::measure),

@@ -30,8 +30,17 @@ pub struct Place {
 impl Place {
     /// With this stack file; the stack's name is `big`.
     pub fn open(stack: &str) -> Self {
+        Self::with(stack, 0)
+    }
+
+    /// The same with one slot of the warm pool for it.
+    pub fn warm(stack: &str) -> Self {
+        Self::with(stack, 1)
+    }
+
+    fn with(stack: &str, slots: u32) -> Self {
         let cluster = Cluster::start();
-        let host = cluster.host("box-asha").label("owner", "asha").pool("auto").join();
+        let host = cluster.host("box-asha").label("owner", "asha").pool("auto").warm(slots).join();
         let folder = cluster.folder().join("big");
         std::fs::create_dir(&folder).expect("a folder");
         let place = Self { cluster, host, folder };
