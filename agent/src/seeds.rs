@@ -17,8 +17,6 @@ pub mod postgres;
 mod pull;
 mod push;
 mod rebuild;
-#[cfg(test)]
-mod rebuild_tests;
 mod scan;
 mod seal;
 pub mod sealed;

@@ -234,3 +234,6 @@ fn give(entry: &SeedEntry, at: &Path) -> io::Result<()> {
     let times = Timestamps { last_access: time, last_modification: time };
     Ok(rustix::fs::utimensat(CWD, at, &times, not_followed)?)
 }
+
+#[cfg(test)]
+mod tests;

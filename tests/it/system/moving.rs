@@ -55,7 +55,7 @@ impl World {
 
     /// The object in the coordinator's store that came last.
     fn newest_segment(&self) -> PathBuf {
-        let folder = self.stand.cluster.folder().join("state/artifacts/chunks");
+        let folder = self.stand.cluster.folder().join("coordinator/artifacts/chunks");
         let entries = std::fs::read_dir(&folder).unwrap_or_else(|why| panic!("{}: {why}", folder.display()));
         // Their names are in the order of their making.
         entries.flatten().map(|entry| entry.path()).max().expect("a segment")

@@ -1,14 +1,15 @@
 //! Seeds are taken apart and put together again.
 
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-
-use super::index::{Hash, Index, hash};
-use super::rebuild::{self, Base};
-use super::scan::{self, Canaries, Tree};
-use super::sealed::{Part, Sealed, volume};
-use proto::v1::{SeedEntry, SeedExtent, SeedIndex};
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
+
+use proto::v1::{SeedEntry, SeedExtent, SeedIndex};
+
+use crate::seeds::index::{self, Hash, Index, hash};
+use crate::seeds::rebuild::{self, Base};
+use crate::seeds::scan::{self, Canaries, Tree};
+use crate::seeds::sealed::{Part, Sealed, volume};
 
 fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed;
@@ -46,14 +47,14 @@ fn seed(folder: &Path) -> Sealed {
     seal(folder)
 }
 
-fn chunks(folder: &Path, index: &Index) -> BTreeMap<Hash, Vec<u8>> {
+fn chunks(folder: &Path, of: &Index) -> BTreeMap<Hash, Vec<u8>> {
     let mut all = BTreeMap::new();
-    for entry in index.entries() {
-        let bytes = std::fs::read(folder.join("volumes").join(super::index::path(entry))).unwrap_or_default();
-        for (begins, chunk) in index.spots(entry) {
+    for entry in of.entries() {
+        let bytes = std::fs::read(folder.join("volumes").join(index::path(entry))).unwrap_or_default();
+        for (begins, chunk) in of.spots(entry) {
             let begins = usize::try_from(begins).expect("small");
-            let piece = bytes[begins..begins + index.length(chunk)].to_vec();
-            assert_eq!(hash(&piece), index.hash(chunk));
+            let piece = bytes[begins..begins + of.length(chunk)].to_vec();
+            assert_eq!(hash(&piece), of.hash(chunk));
             all.insert(hash(&piece), piece);
         }
     }
