@@ -13,7 +13,7 @@ services:
     command: [sleep, \"1000\"]
     stop_grace_period: 0s
   started:
-    image: redis:7
+    image: python:3.11-slim
     command: [sh, -c, \"cat /srv/word > /tmp/seen; sleep 1000\"]
     stop_grace_period: 0s
     volumes: [\"./conf:/srv:ro\"]
@@ -26,7 +26,7 @@ fn services_are_built_and_started_again_when_their_sources_change() {
     let stand = Stand::open(STACK);
     std::fs::create_dir(stand.folder.join("conf")).expect("a folder");
     for (name, text) in [
-        ("Dockerfile", "FROM redis:7\nCOPY version /version\nENTRYPOINT []\n"),
+        ("Dockerfile", "FROM python:3.11-slim\nCOPY version /version\nENTRYPOINT []\n"),
         ("version", "1"),
         ("conf/word", "one"),
         (".dockerignore", "conf\n"),
@@ -50,10 +50,10 @@ fn services_are_built_and_started_again_when_their_sources_change() {
         if now == "two" { Ok(()) } else { Err(now) }
     });
     // A mistake is told, and mended by the next change.
-    stand.file("Dockerfile", "FROM redis:7\nCOPY missing /version\n");
+    stand.file("Dockerfile", "FROM python:3.11-slim\nCOPY missing /version\n");
     watching.printed("E_BUILD");
     stand.file("version", "2");
-    stand.file("Dockerfile", "FROM redis:7\nCOPY version /version\nENTRYPOINT []\n");
+    stand.file("Dockerfile", "FROM python:3.11-slim\nCOPY version /version\nENTRYPOINT []\n");
     eventually(SOON, "it was built again", || {
         let now = inside("built", "/version");
         if now == "2" { Ok(()) } else { Err(format!("{now}\n{}", watching.so_far())) }
