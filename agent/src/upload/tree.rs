@@ -288,11 +288,17 @@ impl Incoming {
     /// A piece of its content.
     pub fn write(&mut self, piece: &[u8]) -> Result<(), String> {
         self.written += piece.len() as u64;
-        if self.written > self.bytes {
-            return Err("it changed while it was read".to_owned());
-        }
         self.digest.update(piece);
-        self.file.write_all(piece).map_err(|why| why.to_string())
+        let written = if self.written > self.bytes {
+            Err("it changed while it was read".to_owned())
+        } else {
+            self.file.write_all(piece).map_err(|why| why.to_string())
+        };
+        if written.is_err() {
+            // Nobody finishes it: a half must not stay.
+            rustix::fs::unlinkat(&self.folder, TEMPORARY, AtFlags::empty()).ok();
+        }
+        written
     }
 }
 
