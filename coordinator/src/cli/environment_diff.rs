@@ -182,7 +182,7 @@ mod tests {
                 "    audit   new, 40 rows",
                 "  redis",
                 "    db0  not compared: no time",
-                "2 differ, 7 are the same, 1 could not be compared (1.5 s)",
+                "2 differ, 7 are the same, 1 could not be compared (1.50 s)",
             ]
         );
     }
