@@ -27,7 +27,7 @@ pub(super) struct Tree {
     mounted: BTreeSet<String>,
 }
 
-/// A file whose content comes.
+/// A file whose content comes. What is dropped before it has its place leaves nothing.
 #[derive(Debug)]
 pub(super) struct Incoming {
     entry: Entry,
@@ -37,6 +37,7 @@ pub(super) struct Incoming {
     file: File,
     digest: Sha256,
     written: u64,
+    placed: bool,
 }
 
 fn text(why: Errno) -> String {
@@ -233,46 +234,54 @@ impl Tree {
             file: File::from(file),
             digest: Sha256::new(),
             written: 0,
+            placed: false,
         })
     }
 
     /// Puts a file in its place, all of it at once. Answers its size.
-    pub fn finish(&mut self, incoming: Incoming) -> Result<u64, String> {
-        let Incoming { entry, bytes, hash, folder, file, digest, written } = incoming;
-        let unlink = || rustix::fs::unlinkat(&folder, TEMPORARY, AtFlags::empty()).ok();
-        if written != bytes || hex::encode(digest.finalize()) != hash {
-            unlink();
+    pub fn finish(&mut self, mut incoming: Incoming) -> Result<u64, String> {
+        let digest = std::mem::take(&mut incoming.digest);
+        if incoming.written != incoming.bytes || hex::encode(digest.finalize()) != incoming.hash {
             return Err("it changed while it was read".to_owned());
         }
-        let placed = (|| {
-            owner(rustix::fs::fchown(&file, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid))))?;
-            rustix::fs::fchmod(&file, Mode::from_raw_mode(entry.mode))?;
-            let (_, name) = split(&entry.path);
-            if self.mounted.contains(&entry.path) && self.stat(&entry.path).is_some() {
-                return self.overwrite(&entry, &folder, name, file);
-            }
-            rustix::fs::renameat(&folder, TEMPORARY, &folder, name)?;
-            rustix::fs::fstat(&file)
-        })();
-        let stat = placed.map_err(|why| {
-            unlink();
-            text(why)
-        })?;
+        let stat = self.place(&incoming).map_err(text)?;
+        incoming.placed = true;
+        let entry = incoming.entry.clone();
         self.record.entries.insert(entry.path.clone(), Written { entry, seen: Some(seen(&stat)) });
-        Ok(bytes)
+        Ok(incoming.bytes)
     }
 
-    /// Copies into the file that is there: a container that mounts it would not see another one.
-    fn overwrite(&self, entry: &Entry, folder: &OwnedFd, name: &str, mut from: File) -> Result<Stat, Errno> {
-        let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let mut to = File::from(rustix::fs::openat(folder, name, flags, Mode::empty())?);
-        let io = |why: io::Error| Errno::from_io_error(&why).unwrap_or(Errno::IO);
-        io::Seek::rewind(&mut from).map_err(io)?;
-        io::copy(&mut from, &mut to).map_err(io)?;
-        rustix::fs::unlinkat(folder, TEMPORARY, AtFlags::empty())?;
-        owner(rustix::fs::fchown(&to, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid))))?;
-        rustix::fs::fchmod(&to, Mode::from_raw_mode(entry.mode))?;
-        rustix::fs::fstat(&to)
+    fn place(&self, incoming: &Incoming) -> Result<Stat, Errno> {
+        let Incoming { entry, folder, file, .. } = incoming;
+        owner(rustix::fs::fchown(file, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid))))?;
+        rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode))?;
+        let (_, name) = split(&entry.path);
+        if self.mounted.contains(&entry.path) && self.stat(&entry.path).is_some() {
+            return overwrite(entry, folder, name, file);
+        }
+        rustix::fs::renameat(folder, TEMPORARY, folder, name)?;
+        rustix::fs::fstat(file)
+    }
+}
+
+/// Copies into the file that is there: a container that mounts it would not see another one.
+fn overwrite(entry: &Entry, folder: &OwnedFd, name: &str, mut from: &File) -> Result<Stat, Errno> {
+    let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let mut to = File::from(rustix::fs::openat(folder, name, flags, Mode::empty())?);
+    let io = |why: io::Error| Errno::from_io_error(&why).unwrap_or(Errno::IO);
+    io::Seek::rewind(&mut from).map_err(io)?;
+    io::copy(&mut from, &mut to).map_err(io)?;
+    rustix::fs::unlinkat(folder, TEMPORARY, AtFlags::empty())?;
+    owner(rustix::fs::fchown(&to, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid))))?;
+    rustix::fs::fchmod(&to, Mode::from_raw_mode(entry.mode))?;
+    rustix::fs::fstat(&to)
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if !self.placed {
+            rustix::fs::unlinkat(&self.folder, TEMPORARY, AtFlags::empty()).ok();
+        }
     }
 }
 
