@@ -11,6 +11,7 @@ mod import;
 mod index;
 mod inputs;
 mod lines;
+mod made;
 mod moving;
 pub mod mysql;
 pub mod postgres;
@@ -41,7 +42,7 @@ use crate::environments::Environments;
 use crate::environments::failure::Failure;
 use crate::host::Host;
 use crate::pool::Pool;
-use sealed::Sealed;
+use made::Made;
 
 /// What the `run` of an environment begins with in which a seed is made.
 const MARK: &str = "seed:";
@@ -91,14 +92,6 @@ fn work(order: &v1::SeedOrder) -> v1::SeedWork {
         Some(Work::Pull(_)) => v1::SeedWork::Pull,
         _ => v1::SeedWork::Unspecified,
     }
-}
-
-/// What making a seed came to.
-#[derive(Debug)]
-struct Made {
-    sealed: Sealed,
-    canaries: usize,
-    freeze: std::time::Duration,
 }
 
 /// What an order came to.
@@ -231,6 +224,11 @@ impl Seeds {
 
 async fn perform(setup: &Setup, order: &v1::SeedOrder) -> Result<Done, Failure> {
     let made = |made| Done::Made(Box::new(made));
+    if matches!(order.work, Some(Work::Import(_) | Work::Snapshot(_)))
+        && let Some(before) = before(setup, &order.id).await
+    {
+        return Ok(made(before));
+    }
     match &order.work {
         Some(Work::Import(head)) => import::run(setup, order, head).await.map(made),
         Some(Work::Snapshot(environment)) => {
@@ -247,6 +245,12 @@ async fn perform(setup: &Setup, order: &v1::SeedOrder) -> Result<Done, Failure> 
         Some(Work::Pull(digest)) => pull::run(setup, &order.id, checked(digest)?).await.map(Done::Moved),
         None => Err(Failure::lasting("E_AGENT_OLD", "this agent does not know what is ordered; update it")),
     }
+}
+
+/// What the order came to before this agent was started, and was not told.
+async fn before(setup: &Setup, order: &str) -> Option<Made> {
+    let (pool, order) = (Arc::clone(&setup.host.pool), order.to_owned());
+    tokio::task::spawn_blocking(move || Made::before(&pool, &order)).await.ok().flatten()
 }
 
 fn checked(digest: &str) -> Result<&str, Failure> {

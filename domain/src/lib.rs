@@ -13,6 +13,7 @@ pub mod host;
 pub mod ids;
 pub mod label;
 pub mod name;
+pub mod path;
 pub mod placement;
 pub mod policy;
 pub mod quota;

@@ -115,13 +115,13 @@ impl Cutter {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
 
     /// Bytes that look random and are the same each time.
-    fn noise(seed: u64, length: usize) -> Vec<u8> {
+    pub(in crate::seeds) fn noise(seed: u64, length: usize) -> Vec<u8> {
         let mut state = seed;
         let next = || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

@@ -71,11 +71,12 @@ impl Import<'_> {
         self.tell("stopping the stores cleanly");
         self.rest().await?;
         let masked = self.head.inputs.iter().any(|input| input.format() == SeedFormat::Mask);
-        let described = seal::Described { view: &view, kinds: self.kinds(), finished, masked };
+        let order = &self.order.id;
+        let described =
+            seal::Described { view: &view, kinds: self.kinds(), finished, masked, order, freeze: Duration::ZERO };
         let from = self.setup.host.pool.environment(&self.environment);
         self.tell("reading the sealed files");
-        let sealed = seal::run(&self.setup.host, &from, &described, canaries).await?;
-        Ok(Made { sealed, canaries: canaries.count(), freeze: Duration::ZERO })
+        seal::run(&self.setup.host, &from, &described, canaries).await
     }
 
     fn kinds(&self) -> BTreeMap<String, StoreKind> {

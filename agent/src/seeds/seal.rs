@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use domain::stack::StoreKind;
 
 use super::feed::Finished;
+use super::made::Made;
 use super::scan::{self, Canaries, Tree};
 use super::sealed::{Part, Sealed, volume};
 use crate::engine::MountSpec;
@@ -25,6 +27,10 @@ pub(super) struct Described<'a> {
     /// How they were left.
     pub finished: BTreeMap<String, Finished>,
     pub masked: bool,
+    /// The order that it is made for.
+    pub order: &'a str,
+    /// How long everything stood still for it.
+    pub freeze: Duration,
 }
 
 /// Reads all volumes below `from` and keeps a clone of them. Nobody writes there meanwhile.
@@ -36,7 +42,7 @@ pub(super) async fn run(
     from: &Path,
     described: &Described<'_>,
     canaries: &Canaries,
-) -> Result<Sealed, Failure> {
+) -> Result<Made, Failure> {
     let mut parts = Vec::new();
     for name in volumes(from) {
         let folder = volume(from, &name);
@@ -48,7 +54,8 @@ pub(super) async fn run(
     let finished = described.finished.iter();
     let logins = finished.filter_map(|(name, finished)| Some((name.clone(), finished.login.clone()?))).collect();
     let sealed = Sealed::new(parts, logins, described.masked);
-    keep(host, from, sealed).await
+    let made = Made { sealed, canaries: canaries.count(), freeze: described.freeze };
+    keep(host, from, made, described.order).await
 }
 
 /// The volumes below a folder, in order.
@@ -100,24 +107,23 @@ fn part(described: &Described<'_>, volume: String, tree: Tree) -> Part {
 }
 
 /// The folder counts as a seed only when its manifest is there, which is written last.
-async fn keep(host: &Arc<Host>, from: &Path, sealed: Sealed) -> Result<Sealed, Failure> {
-    let to: PathBuf = host.pool.seed(&sealed.digest);
-    if matches!(Sealed::read(&to), Ok(Some(_))) {
+async fn keep(host: &Arc<Host>, from: &Path, made: Made, order: &str) -> Result<Made, Failure> {
+    let to: PathBuf = host.pool.seed(&made.sealed.digest);
+    if let Ok(Some(sealed)) = Sealed::read(&to) {
         // The same data was sealed before; the way in is that of the clone that is kept.
-        let kept = Sealed::read(&to).ok().flatten();
-        return Ok(kept.unwrap_or(sealed));
+        return Ok(Made { sealed, ..made });
     }
     // Half of it, from before a kill.
     host.pool.remove(to.clone()).await?;
-    for part in &sealed.parts {
+    for part in &made.sealed.parts {
         host.pool.clone_tree(volume(from, &part.volume), volume(&to, &part.volume)).await?;
     }
-    let (written, folder) = (sealed.clone(), to.clone());
+    let (written, folder, order) = (made.clone(), to.clone(), order.to_owned());
     let written = tokio::task::spawn_blocking(move || {
-        written.write(&folder)?;
+        written.write(&folder, &order)?;
         folder.parent().map_or(Ok(()), crate::files::sync_folder)
     });
     let failed = |why: String| Failure::from(pool::Error::at("write", &to)(std::io::Error::other(why)));
     written.await.map_err(|why| failed(why.to_string()))?.map_err(|why| failed(why.to_string()))?;
-    Ok(sealed)
+    Ok(made)
 }

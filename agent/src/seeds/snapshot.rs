@@ -15,7 +15,7 @@ use tokio::process::{Child, Command};
 
 use super::feed::{self, Finished};
 use super::scan::Canaries;
-use super::sealed::{Login, Sealed, volume};
+use super::sealed::{Login, volume};
 use super::stack::Store;
 use super::{Made, Setup, elastic, postgres, seal, stack};
 use crate::environments::failure::Failure;
@@ -75,14 +75,13 @@ pub(super) async fn run(setup: &Setup, order: &v1::SeedOrder, environment: &str)
         taken = still(host, &boxes, take()).await;
     }
     unsettle(&boxes, durability).await;
-    let sealed = match taken {
-        Ok(freeze) => seal_aside(setup, order, &view, &stores, &aside).await.map(|sealed| (sealed, freeze)),
+    let made = match taken {
+        Ok(freeze) => seal_aside(setup, order, &view, &stores, (&aside, freeze)).await,
         Err(why) => Err(why),
     };
     host.pool.remove(aside).await?;
     host.sizes.ask(environment);
-    let (sealed, freeze) = sealed?;
-    Ok(Made { sealed, canaries: 0, freeze })
+    made
 }
 
 async fn seal_aside(
@@ -90,8 +89,8 @@ async fn seal_aside(
     order: &v1::SeedOrder,
     view: &View,
     stores: &BTreeMap<String, Store>,
-    aside: &Path,
-) -> Result<Sealed, Failure> {
+    (aside, freeze): (&Path, Duration),
+) -> Result<Made, Failure> {
     setup.tell(&order.id, "reading the data");
     let kinds = stores.iter().map(|(name, store)| (name.clone(), store.kind)).collect();
     let finished = stores.iter().map(|(name, store)| {
@@ -100,7 +99,8 @@ async fn seal_aside(
         let login = password.filter(|_| store.kind == StoreKind::Postgres).map(|password| Login { user, password });
         (name.clone(), Finished { login, ..Finished::default() })
     });
-    let described = seal::Described { view, kinds, finished: finished.collect(), masked: false };
+    let described =
+        seal::Described { view, kinds, finished: finished.collect(), masked: false, order: &order.id, freeze };
     let none = Canaries::new(&[]).map_err(|why| Failure::lasting("E_SEED_CANARY", why))?;
     seal::run(&setup.host, aside, &described, &none).await
 }

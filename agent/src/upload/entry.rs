@@ -1,5 +1,6 @@
 //! What lies in an uploaded folder, as its owner lists it: checked before anything is done with it.
 
+use domain::path::stays_within;
 use proto::v1;
 use serde::{Deserialize, Serialize};
 
@@ -51,23 +52,9 @@ pub(super) fn clean(path: &str) -> Option<String> {
     (fits && !parts.is_empty()).then(|| parts.join("/"))
 }
 
-/// Whether a link at `path` leads to somewhere within the folder, read as text.
-fn stays(path: &str, target: &str) -> bool {
-    let mut depth = path.split('/').count() - 1;
-    if target.is_empty() || target.starts_with('/') || target.len() > MOST_PATH || target.contains('\0') {
-        return false;
-    }
-    for part in target.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => match depth.checked_sub(1) {
-                Some(up) => depth = up,
-                None => return false,
-            },
-            _ => depth += 1,
-        }
-    }
-    true
+/// Whether a link's target is one that is taken, and is within the folder.
+fn leads_inside(path: &str, target: &str) -> bool {
+    target.len() <= MOST_PATH && !target.contains('\0') && stays_within(path, target)
 }
 
 impl Entry {
@@ -86,7 +73,7 @@ impl Entry {
             v1::SyncKind::File if message.sha256.len() != 32 => return refused("without a hash"),
             v1::SyncKind::File => Kind::File { bytes: message.bytes, hash: hex::encode(&message.sha256) },
             v1::SyncKind::Folder => Kind::Folder,
-            v1::SyncKind::Link if !stays(&message.path, &message.target) => {
+            v1::SyncKind::Link if !leads_inside(&message.path, &message.target) => {
                 return refused("the link leads out of the folder");
             }
             v1::SyncKind::Link => Kind::Link { target: message.target },

@@ -138,7 +138,7 @@ impl Box {
         assert_eq!(self.host.objects(), Vec::<String>::new());
         let pool = self.state("pool");
         eventually(SOON, "an empty pool", || {
-            let left: Vec<_> = ["environments", "snapshots", "trash"]
+            let left: Vec<_> = ["environments", "seeds", "snapshots", "trash"]
                 .iter()
                 .flat_map(|folder| std::fs::read_dir(pool.join(folder)).into_iter().flatten().flatten())
                 .map(|entry| entry.path())

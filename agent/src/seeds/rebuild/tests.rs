@@ -6,19 +6,11 @@ use std::path::Path;
 
 use proto::v1::{SeedEntry, SeedExtent, SeedIndex};
 
+use crate::seeds::cutter::tests::noise;
 use crate::seeds::index::{self, Hash, Index, hash};
 use crate::seeds::rebuild::{self, Base};
 use crate::seeds::scan::{self, Canaries, Tree};
 use crate::seeds::sealed::{Part, Sealed, volume};
-
-fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed;
-    let next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 56) as u8
-    };
-    std::iter::repeat_with(next).take(length).collect()
-}
 
 fn tree(folder: &Path) -> Tree {
     scan::read(folder, &Canaries::new(&[]).expect("none")).expect("read").expect("clean")

@@ -6,6 +6,7 @@ use std::io::{self, Read as _};
 use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
+use domain::path::stays_within;
 use ignore::WalkBuilder;
 use proto::v1;
 use ring::digest::{Context, SHA256};
@@ -116,7 +117,7 @@ impl Scanner {
         if about.is_symlink() {
             let Ok(target) = path.read_link() else { return Ok(None) };
             let target = target.to_string_lossy().into_owned();
-            if !stays(&name, &target) {
+            if Path::new(&target).is_absolute() || !stays_within(&name, &target) {
                 return Err(format!("{name} is left out: the link leads out of the folder, to {target}"));
             }
             entry.set_kind(v1::SyncKind::Link);
@@ -173,25 +174,6 @@ fn relative(folder: &Path, path: &Path) -> Option<String> {
         _ => None,
     });
     parts.collect::<Option<Vec<_>>>().map(|parts| parts.join("/"))
-}
-
-/// Whether a link leads to somewhere within the folder, read as text.
-fn stays(path: &str, target: &str) -> bool {
-    let mut depth = path.split('/').count() - 1;
-    if target.is_empty() || Path::new(target).is_absolute() {
-        return false;
-    }
-    for part in target.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => match depth.checked_sub(1) {
-                Some(up) => depth = up,
-                None => return false,
-            },
-            _ => depth += 1,
-        }
-    }
-    true
 }
 
 #[cfg(unix)]

@@ -9,6 +9,7 @@ use serde_json::Value;
 use tests::harness::call::Call;
 use tests::harness::clean::LABEL;
 use tests::harness::cluster::{Cluster, get};
+use tests::harness::condition::closely;
 use tests::harness::host::Host;
 
 /// Whether sizes and rounds are small, only to see that every line works: `MUSTER_BENCH=small`.
@@ -97,23 +98,18 @@ pub fn queried(url: &str, sql: &str, begun: Instant) -> f64 {
         psql.args([url, "-XAtc", sql]).stdout(Stdio::null()).stderr(Stdio::null());
         psql.status().is_ok_and(|status| status.success())
     };
-    while !ask() {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    closely("an answer to the query", ask);
     since(begun)
 }
 
 /// Milliseconds until `GET PATH` is answered with 200 and this text in it.
 pub fn fetched(address: &str, path: &str, text: &str, begun: Instant) -> f64 {
-    loop {
-        // A connection first: what is not there costs nothing then.
-        if TcpStream::connect(address).is_ok()
+    // A connection first: what is not there costs nothing then.
+    closely("an answer", || {
+        TcpStream::connect(address).is_ok()
             && get(address, path).is_ok_and(|(status, body)| status == 200 && body.contains(text))
-        {
-            return since(begun);
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    });
+    since(begun)
 }
 
 /// Bytes below a folder, as their files are long or as they are laid out.

@@ -8,18 +8,9 @@ use tests::harness::call::Call;
 use tests::harness::cluster::Cluster;
 use tests::harness::host::Host;
 
+use super::data;
 use super::report::{figure, section};
 
-const STACK: &str = "
-name: big
-services:
-  postgres:
-    image: postgres:15
-    environment: { POSTGRES_USER: shop, POSTGRES_PASSWORD: shop, POSTGRES_DB: shop }
-    ports: [\"5432\"]
-    volumes: [\"db:/var/lib/postgresql/data\"]
-volumes: { db: }
-";
 /// About 1 GB of rows and an index.
 const FILL: &str = "PGOPTIONS='-c jit=off' psql -X -q -U shop -d shop -c \"CREATE TABLE big AS SELECT g AS id, md5(g::text) || md5((g + 1)::text) \
 || md5((g + 2)::text) AS text FROM generate_series(1, 6500000) g\" -c 'CREATE INDEX ON big (id)'\n";
@@ -80,7 +71,7 @@ pub fn measure() -> String {
     let other = cluster.host("box-ben").label("owner", "ben").pool("auto").join();
     let folder = cluster.folder().join("big");
     std::fs::create_dir(&folder).expect("a folder");
-    std::fs::write(folder.join("compose.yaml"), STACK).expect("compose.yaml");
+    std::fs::write(folder.join("compose.yaml"), data::STACK).expect("compose.yaml");
     std::fs::write(folder.join("fill.sh"), FILL).expect("fill.sh");
     let mut place = Place { cluster, host, other, folder };
     place.muster(&["seed", "import", "big", "postgres=fill.sh"]).ok();
