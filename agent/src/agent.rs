@@ -352,11 +352,11 @@ fn lock(config: &Config) -> Result<std::fs::File, Error> {
     let path = config.state_dir.join("lock");
     let system = |why| Error::System { what: path.display().to_string(), why };
     let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(system)?;
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|why| {
-        let text = format!("another agent uses {} ({why})", config.state_dir.display());
-        Error::System { what: "E_LOCKED".to_owned(), why: std::io::Error::other(text) }
-    })?;
-    Ok(file)
+    if files::lock(&file).map_err(system)? {
+        return Ok(file);
+    }
+    let text = format!("another agent uses {}", config.state_dir.display());
+    Err(Error::System { what: "E_LOCKED".to_owned(), why: std::io::Error::other(text) })
 }
 
 /// Joins; tries again for as long as the coordinator cannot be reached.

@@ -39,7 +39,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::FlockOperation;
 use rustix::process::{Resource, Rlimit};
 
 use protocol::{PortRange, Refusal};
@@ -273,9 +272,9 @@ fn lock_dir(dir: &Path) -> Result<File, Error> {
     let path = dir.join("relay.lock");
     let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
     let file = opened.map_err(|source| Error::State { path: path.clone(), source })?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Running(dir.to_owned())),
-        Err(error) => Err(Error::State { path, source: error.into() }),
+    match crate::files::lock(&file) {
+        Ok(true) => Ok(file),
+        Ok(false) => Err(Error::Running(dir.to_owned())),
+        Err(source) => Err(Error::State { path, source }),
     }
 }

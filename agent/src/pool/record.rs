@@ -4,10 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use rustix::fs::FlockOperation;
-use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::backend::Kind;
@@ -16,11 +13,6 @@ use crate::files;
 
 /// Largest record in bytes.
 const MAX_FILE: u64 = 64 << 10;
-
-/// How often, and after which pause, a lock is tried.
-const TRIES: u32 = 50;
-/// See [`TRIES`].
-const PAUSE: Duration = Duration::from_millis(20);
 
 /// Which pool the agent has made or taken.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -103,15 +95,11 @@ impl Hold {
     fn take(root: &Path) -> Result<Self> {
         let path = mark_path(root);
         let file = File::open(&path).map_err(Error::at("open", &path))?;
-        for _ in 0..TRIES {
-            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Self { _file: file }),
-                // A program that an agent was starting when it was killed has the lock until it runs.
-                Err(Errno::WOULDBLOCK) => std::thread::sleep(PAUSE),
-                Err(why) => return Err(Error::errno("lock", &path)(why)),
-            }
+        match files::lock(&file) {
+            Ok(true) => Ok(Self { _file: file }),
+            Ok(false) => Err(Error::Locked { root: root.to_owned() }),
+            Err(why) => Err(Error::at("lock", &path)(why)),
         }
-        Err(Error::Locked { root: root.to_owned() })
     }
 }
 

@@ -40,7 +40,7 @@ impl Store {
     pub async fn sqlite(path: &Path) -> Result<Self> {
         sqlx::any::install_default_drivers();
         let path = std::path::absolute(path).map_err(|error| unusable(path, "cannot use", error))?;
-        let lock = lock(&path)?;
+        let lock = lock(&path).await?;
         library_is_new_enough().await?;
         let writer = pool(&path, 1, &WRITER).await?;
         schema::migrate(&writer, Dialect::Sqlite).await?;
@@ -70,18 +70,26 @@ impl Store {
     }
 }
 
+/// How often the lock is asked for. A program that its owner was starting when that was killed has it until it runs.
+const TRIES: u32 = 50;
+/// Between two of them.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// Takes the lock file beside the database.
-fn lock(path: &Path) -> Result<File> {
+async fn lock(path: &Path) -> Result<File> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     std::fs::create_dir_all(folder).map_err(|error| unusable(folder, "cannot make the folder", error))?;
     let lock = folder.join("lock");
     let file = File::options().create(true).truncate(false).write(true).open(&lock);
     let file = file.map_err(|error| unusable(&lock, "cannot open the lock", error))?;
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Locked { lock }),
-        Err(error) => Err(unusable(&lock, "cannot lock", error)),
+    for _ in 0..TRIES {
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK) => tokio::time::sleep(PAUSE).await,
+            Err(error) => return Err(unusable(&lock, "cannot lock", error)),
+        }
     }
+    Err(Error::Locked { lock })
 }
 
 async fn pool(path: &Path, size: u32, pragmas: &'static [&'static str]) -> Result<AnyPool> {
