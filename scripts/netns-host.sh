@@ -84,7 +84,19 @@ forget_dead() {
   done
 }
 
+# Starts its engine and waits until it answers. Like a service manager it starts one again that gives up: the containerd
+# of a killed engine is on its way out for a moment, and an engine that takes it for its own does not come up.
 start_engine() {
+  local attempt
+  for attempt in 1 2 3; do
+    if begin_engine; then return; fi
+  done
+  echo "netns-host: the engine of '$NAME' did not come up:" >&2
+  tail -n 5 "$DIR/dockerd.log" >&2
+  return 1
+}
+
+begin_engine() {
   local pid end more=()
   if ! pid=$(own_pid); then
     if [[ $(cat "$DIR/restore" 2>/dev/null) == live-restore ]]; then more=(--live-restore); fi
@@ -99,11 +111,7 @@ start_engine() {
   fi
   end=$((SECONDS + 60))
   until timeout 10 docker --host "$SOCKET" info >/dev/null 2>&1; do
-    if [[ ! -d /proc/$pid ]] || ((SECONDS >= end)); then
-      echo "netns-host: the engine of '$NAME' did not come up:" >&2
-      tail -n 5 "$DIR/dockerd.log" >&2
-      return 1
-    fi
+    if [[ ! -d /proc/$pid ]] || ((SECONDS >= end)); then return 1; fi
     sleep 0.1
   done
 }
