@@ -215,7 +215,7 @@ answers_with() { ask | grep -qF "$1"; }
 # Of a run its small record stays until the next one; its checkout, containers, networks and data go right after the verdict.
 demo_nothing_left_of_runs() {
   local left
-  left=$(find "$DEMO_STATE"/web-2/state/runs/*/* "$DEMO_STATE"/web-2/state/pool/* -maxdepth 0 ! -name run.json 2>/dev/null || true
+  left=$(find "$DEMO_STATE"/web-2/state/runs/*/* "$DEMO_STATE"/web-2/state/pool/*/* -maxdepth 0 ! -name run.json 2>/dev/null || true
     docker ps -aq --filter "label=io.muster.host=$(host_id "$DEMO_STATE/web-2")"
     docker network ls -q --filter "label=io.muster.host=$(host_id "$DEMO_STATE/web-2")")
   [ -z "$left" ] || { echo "$left"; return 1; }

@@ -20,7 +20,15 @@ pub(super) async fn ask(mut stream: TcpStream) -> io::Result<Said> {
     }
     let text = String::from_utf8_lossy(&line).into_owned();
     // -LOADING, -MASTERDOWN and the like are answers of a server that is not ready.
-    let ready = text.starts_with("+PONG") || text.starts_with("-NOAUTH");
     let ours = text.starts_with('+') || text.starts_with('-');
-    Ok(if ours { Said::answered(ready, text) } else { Said::broken(format!("not Redis: {text}")) })
+    Ok(if text.starts_with("+PONG") {
+        Said::answered(true, "answers PING")
+    } else if text.starts_with("-NOAUTH") {
+        // Not an error of whoever reads this: nobody gave the probe the password.
+        Said::answered(true, "answers, and asks for a password")
+    } else if ours {
+        Said::answered(false, text)
+    } else {
+        Said::broken(format!("not Redis: {text}"))
+    })
 }
