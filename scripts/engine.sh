@@ -131,6 +131,8 @@ engine_down() {
     if ((SECONDS >= end)); then echo "engine: dockerd $pid did not stop within 30 s" >&2; return 1; fi
     sleep 0.1
   done
+  # dockerd leaves some of its mounts; they would keep its files from being removed.
+  awk -v dir="$ENGINE_STATE/" 'index($5, dir) == 1 { print $5 }' /proc/self/mountinfo | sort -r | while read -r mount; do umount -l "$mount" || true; done
   rm -rf --one-file-system "$ENGINE_PIDFILE" "$ENGINE_STATE/exec"
   engine_restore_network "${bridges[@]}"
 }

@@ -219,11 +219,16 @@ ensure() {
 }
 
 remove() {
-  local ids status=0
-  mapfile -t ids < <(docker image ls -q --filter "label=$LABEL" | sort -u)
-  if ((${#ids[@]})); then docker image rm -f "${ids[@]}" >/dev/null || status=1; fi # one in use stays
-  rm -rf --one-file-system "$CACHE"
-  return "$status"
+  local ids before=-1 why
+  why=$(mktemp)
+  # One that others were built on goes after them; one in use stays.
+  while mapfile -t ids < <(docker image ls -aq --filter "label=$LABEL" | sort -u) && ((${#ids[@]} && ${#ids[@]} != before)); do
+    before=${#ids[@]}
+    docker image rm -f "${ids[@]}" >/dev/null 2>"$why" || true
+  done
+  if ((${#ids[@]})); then cat "$why" >&2; fi
+  rm -rf --one-file-system "$CACHE" "$why"
+  return "$((${#ids[@]} > 0))"
 }
 
 case ${1:-} in

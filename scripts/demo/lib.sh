@@ -361,15 +361,30 @@ remove_docker_objects() {
 }
 
 demo_down() {
-  [ -d "$DEMO_STATE" ] || { echo "nothing of a demo is here"; return 0; }
+  if [ ! -d "$DEMO_STATE" ]; then
+    echo "nothing of a demo is here"
+    if [ "${1:-}" = --caches ]; then demo_forget_caches; fi
+    return
+  fi
   local ours=
   if [ -e "$DEMO_STATE/engine-is-ours" ]; then ours=yes; fi
   if docker info >/dev/null 2>&1; then step "processes, containers, networks, volumes" demo_clean; fi
-  if [ "${1:-}" = --caches ]; then
-    step "images" scripts/images.sh remove
-    rm -rf "$DEMO_CACHE/releases"
-  fi
+  if [ "${1:-}" = --caches ]; then step "images" scripts/images.sh remove; fi
   if [ -n "$ours" ]; then step "the engine that the demo started" scripts/engine.sh down; fi
   rm -rf "$DEMO_STATE"
-  if [ "${1:-}" = --caches ]; then rm -rf "$DEMO_CACHE/engine"; else echo "images and builds stay cached in $DEMO_CACHE; ./demo down --caches removes them too"; fi
+  if [ "${1:-}" = --caches ]; then
+    demo_forget_caches
+  else
+    echo "images and builds stay cached in $DEMO_CACHE; ./demo down --caches removes them too"
+  fi
+}
+
+# An engine that runs keeps its data, whoever started it.
+demo_forget_caches() {
+  rm -rf "$DEMO_CACHE/releases"
+  if docker info >/dev/null 2>&1; then
+    echo "a Docker Engine runs that the demo did not start: it keeps its data"
+  else
+    rm -rf "$DEMO_CACHE/engine"
+  fi
 }
