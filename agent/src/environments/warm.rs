@@ -31,6 +31,10 @@ use templates::Template;
 const MARK: &str = "warm:";
 /// How often it is looked whether slots are missing or too many.
 const EVERY: Duration = Duration::from_secs(5);
+/// The same while somebody waits for an environment: slots are made in the moments between.
+const BUSY: Duration = Duration::from_millis(500);
+/// From news to a look: an environment that is just handed out comes before the slot after it.
+const SETTLE: Duration = Duration::from_millis(300);
 /// Stacks that slots are kept for: those that were asked for last.
 const HOT: usize = 4;
 /// A stack that nobody asked for in so long is not hot.
@@ -214,7 +218,10 @@ impl Environments {
     /// Keeps slots of hot stacks for as long as it is polled.
     pub async fn keep_warm(&self) {
         loop {
-            let _ = tokio::time::timeout(EVERY, self.host.warm.news.notified()).await;
+            let pause = if self.busy() { BUSY } else { EVERY };
+            if tokio::time::timeout(pause, self.host.warm.news.notified()).await.is_ok() {
+                tokio::time::sleep(SETTLE).await;
+            }
             if let Err(why) = self.warm_up(crate::clock::now(), room::look(&self.host)).await {
                 tracing::warn!(%why, "the warm pool is looked after later");
             }

@@ -257,18 +257,6 @@ impl Host {
         clean::processes(&self.folder).into_iter().filter(is).collect()
     }
 
-    /// Ends the agent and unmounts what its pool has mounted.
-    ///
-    /// # Panics
-    /// It cannot be unmounted.
-    pub fn end_pool(&mut self) {
-        self.agent.stop();
-        let config = self.folder.join("agent.toml");
-        let mut command = std::process::Command::new(binaries::agent());
-        let out = command.args(["pool", "unmount", "--config"]).arg(config).output().expect("it runs");
-        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    }
-
     /// SIGKILL of the agent, and a start; relay and jobs live on.
     pub fn crash(&mut self, cluster: &Cluster) {
         self.agent.kill();

@@ -34,7 +34,7 @@ pub fn fill() -> String {
 }
 
 pub fn measure() -> String {
-    let mut place = Place::open(STACK);
+    let place = Place::open(STACK);
     place.file("fill.sh", &fill());
     let begun = Instant::now();
     place.muster(&["seed", "import", "big", "postgres=fill.sh"]).ok();
@@ -66,7 +66,6 @@ pub fn measure() -> String {
     }
     let freeze = frozen(&place);
     let (copied, restored, bytes) = alternatives(&place);
-    place.host.end_pool();
     let row = |what: &str, shown: String, goal: &str| vec![what.to_owned(), shown, goal.to_owned()];
     let mut rows = vec![
         row("`muster env up --from` → first query answered", ms(up), "800 ms"),

@@ -45,7 +45,7 @@ pub fn bulk() -> String {
 }
 
 pub fn measure() -> String {
-    let mut place = Place::open(&stack());
+    let place = Place::open(&stack());
     place.file("docs.ndjson", &bulk());
     place.muster(&["seed", "import", "big", "search=docs.ndjson"]).ok();
     let bare = Bare::new(&place);
@@ -64,7 +64,6 @@ pub fn measure() -> String {
         alone.push(own);
         over.push(took - own);
     }
-    place.host.end_pool();
     let row = |what: &str, samples: Vec<f64>, goal: &str| {
         vec![what.to_owned(), format!("{} ms", Samples::of(samples).shown()), goal.to_owned()]
     };

@@ -47,7 +47,6 @@ pub fn measure() -> String {
     for name in &names {
         place.muster(&["env", "down", name]).ok();
     }
-    place.host.end_pool();
     section(
         "After a reboot of the host",
         &["", "s", "goal"],

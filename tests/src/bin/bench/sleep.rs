@@ -36,7 +36,7 @@ pub fn measure() -> String {
 
 /// Milliseconds of queries that wake it, and of the same ones after.
 fn woken(idle: &str, state: &str) -> (Vec<f64>, Vec<f64>) {
-    let mut place = Place::open(&format!("{STACK}x-muster: {{ idle: {idle} }}\n"));
+    let place = Place::open(&format!("{STACK}x-muster: {{ idle: {idle} }}\n"));
     place.muster(&["env", "up", "--name", "big"]).ok();
     let url = place.url("big", "postgres");
     let (mut asleep, mut awake) = (Vec::new(), Vec::new());
@@ -46,6 +46,5 @@ fn woken(idle: &str, state: &str) -> (Vec<f64>, Vec<f64>) {
         awake.push(queried(&url, "SELECT 1", Instant::now()));
     }
     place.muster(&["env", "down", "big"]).ok();
-    place.host.end_pool();
     (asleep, awake)
 }

@@ -31,7 +31,7 @@ volumes: { pg: , kv: , my: }
 ";
 
 pub fn measure() -> String {
-    let mut place = Place::open(STACK);
+    let place = Place::open(STACK);
     place.muster(&["seed", "import", "big"]).ok();
     let (mut seeded, mut empty, mut theirs, mut theirs_empty) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds() {
@@ -53,7 +53,6 @@ pub fn measure() -> String {
         }
     }
     compose(&place, &["down", "-v"]);
-    place.host.end_pool();
     let row = |what: &str, samples: Vec<f64>, goal: &str| {
         vec![what.to_owned(), format!("{} ms", Samples::of(samples).shown()), goal.to_owned()]
     };

@@ -23,7 +23,8 @@ const SCATTERED: &str = "UPDATE big SET text = reverse(text) WHERE id % 2600 = 0
 struct Place {
     cluster: Cluster,
     host: Host,
-    other: Host,
+    /// Pulls; runs for as long as this is there.
+    _other: Host,
     folder: PathBuf,
 }
 
@@ -73,7 +74,7 @@ pub fn measure() -> String {
     std::fs::create_dir(&folder).expect("a folder");
     std::fs::write(folder.join("compose.yaml"), data::STACK).expect("compose.yaml");
     std::fs::write(folder.join("fill.sh"), FILL).expect("fill.sh");
-    let mut place = Place { cluster, host, other, folder };
+    let place = Place { cluster, host, _other: other, folder };
     place.muster(&["seed", "import", "big", "postgres=fill.sh"]).ok();
     let shown: Value = place.muster(&["seed", "show", "big"]).json();
     let bytes = &shown["bytes"];
@@ -83,8 +84,6 @@ pub fn measure() -> String {
         ("a snapshot with 20 MB of new rows", place.changed("more", MORE)),
         ("a snapshot with 2500 changed rows all over the table", place.changed("scattered", SCATTERED)),
     ];
-    place.host.end_pool();
-    place.other.end_pool();
     let rows = ways.map(|(what, way)| {
         let (pushed, pulled) = (figure(way.pushed), figure(way.pulled));
         vec![what.to_owned(), format!("{pushed} MB"), format!("{pulled} MB"), format!("{} s", figure(way.seconds))]

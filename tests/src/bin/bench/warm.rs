@@ -11,19 +11,18 @@ const PAUSE: Duration = Duration::from_secs(2);
 const ATTEMPTS: usize = 60;
 
 pub fn measure() -> String {
-    let mut place = Place::warm(data::STACK);
+    let place = Place::warm(data::STACK);
     place.file("fill.sh", &data::fill());
     place.muster(&["seed", "import", "big", "postgres=fill.sh"]).ok();
     let postgres = taken(&place, |begun| queried(&place.url("big", "postgres"), data::QUERY, begun));
-    place.host.end_pool();
-    let mut place = Place::warm(&elastic::stack());
+    drop(place);
+    let place = Place::warm(&elastic::stack());
     place.file("docs.ndjson", &elastic::bulk());
     place.muster(&["seed", "import", "big", "search=docs.ndjson"]).ok();
     let search = taken(&place, |begun| {
         let url = place.url("big", "search");
         fetched(url.trim_start_matches("http://"), elastic::SEARCH, "\"Pune\"", begun)
     });
-    place.host.end_pool();
     let row = |what: &str, samples: Vec<f64>, goal: &str| {
         vec![what.to_owned(), format!("{} ms", Samples::of(samples).shown()), goal.to_owned()]
     };
