@@ -128,7 +128,6 @@ fn writer(place: &Place) -> Child {
         .args(["exec", "-i", &name, "sh", "-c", script])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
         .spawn()
         .expect("docker runs");
     let mut input = child.stdin.take().expect("its input");

@@ -12,7 +12,7 @@ use super::data;
 use super::report::{figure, section};
 
 /// About 1 GB of rows and an index.
-const FILL: &str = "PGOPTIONS='-c jit=off' psql -X -q -U shop -d shop -c \"CREATE TABLE big AS SELECT g AS id, md5(g::text) || md5((g + 1)::text) \
+const FILL: &str = "psql -X -q -U shop -d shop -c \"CREATE TABLE big AS SELECT g AS id, md5(g::text) || md5((g + 1)::text) \
 || md5((g + 2)::text) AS text FROM generate_series(1, 6500000) g\" -c 'CREATE INDEX ON big (id)'\n";
 /// About 20 MB more, one after the other.
 const MORE: &str = "INSERT INTO big SELECT g, md5(g::text) || md5((g + 1)::text) || md5((g + 2)::text) \
@@ -59,7 +59,7 @@ impl Place {
     fn changed(&self, name: &str, sql: &str) -> Way {
         self.muster(&["env", "up", "--from", "big", "--name", name]).ok();
         let words = ["env", "exec", "-e", name, "postgres", "--", "psql", "-q", "-U", "shop", "-d", "shop", "-c"];
-        self.muster(&[words.as_slice(), &["SET jit = off", "-c", sql, "-c", "CHECKPOINT"]].concat()).ok();
+        self.muster(&[words.as_slice(), &[sql, "-c", "CHECKPOINT"]].concat()).ok();
         self.muster(&["env", "snapshot", name, name]).ok();
         self.muster(&["env", "down", name]).ok();
         self.bring(&format!("asha/{name}"))
