@@ -5,6 +5,7 @@
 //! what is not compared is named.
 
 mod beside;
+mod elastic;
 mod mysql;
 mod postgres;
 mod redis;
@@ -131,9 +132,7 @@ async fn one(kind: StoreKind, seed: &Place<'_>, own: &Place<'_>, teller: &mut Te
         StoreKind::Postgres => postgres::compare(seed, own, teller).await,
         StoreKind::Mysql => mysql::compare(seed, own, teller).await,
         StoreKind::Redis => redis::compare(seed, own, teller).await,
-        StoreKind::Elasticsearch => {
-            teller.left_out("all indexes", "data of Elasticsearch is not compared by this version").await;
-        }
+        StoreKind::Elasticsearch => elastic::compare(seed, own, teller).await,
     }
 }
 

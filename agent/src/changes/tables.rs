@@ -189,7 +189,7 @@ impl One<'_> {
 }
 
 /// Of two rows, what differs; a single one as it is. Cut where it is long.
-fn values(before: String, after: String) -> (String, String) {
+pub(super) fn values(before: String, after: String) -> (String, String) {
     let read = |text: &str| serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).ok();
     let cut = |mut text: String| {
         if text.len() > MOST_VALUES {

@@ -36,7 +36,7 @@ const JSON: &str = "application/json";
 
 /// A node that runs.
 #[derive(Debug)]
-pub(super) struct Node {
+pub(crate) struct Node {
     at: SocketAddr,
     /// The value of the header that lets in.
     login: Option<String>,
@@ -222,6 +222,28 @@ impl Node {
         let id = first.split_once("\"_scroll_id\":\"").and_then(|(_, rest)| rest.split_once('"'));
         page.scroll = id.map(|(id, _)| id.to_owned()).unwrap_or_default();
         Ok(page)
+    }
+
+    /// A call that must succeed, with its whole answer. None: it is longer than `most` bytes.
+    ///
+    /// # Errors
+    /// What the node says, or that it is silent.
+    pub async fn ask(&self, method: Method, path: &str, body: &Value, most: usize) -> Result<Option<Value>, String> {
+        let body = if body.is_null() { Bytes::new() } else { body.to_string().into() };
+        let (status, mut answer, _tasks) = self.send(method, path, JSON, body).await?;
+        let mut said = Vec::new();
+        while let Some(frame) = answer.frame().await {
+            if let Some(data) = frame.map_err(|why| why.to_string())?.data_ref() {
+                if said.len() + data.len() > most {
+                    return Ok(None);
+                }
+                said.extend_from_slice(data);
+            }
+        }
+        if !status.is_success() {
+            return Err(format!("{path}: {status}: {}", reason(&String::from_utf8_lossy(&said))));
+        }
+        serde_json::from_slice(&said).map(Some).map_err(|why| format!("{path}: {why}"))
     }
 
     async fn json(&self, method: Method, path: &str, body: &Value) -> Result<Value, String> {

@@ -103,7 +103,11 @@ fn numbers(object: &v1::ObjectDiff) -> String {
     if !object.left_out.is_empty() {
         return format!("not compared: {}", object.left_out);
     }
-    let unit = if object.kind == "redis" { "keys" } else { "rows" };
+    let unit = match object.kind.as_str() {
+        "redis" => "keys",
+        "elasticsearch" => "documents",
+        _ => "rows",
+    };
     match object.presence() {
         v1::ObjectPresence::New if object.name.starts_with("database ") => "new".to_owned(),
         v1::ObjectPresence::Gone if object.name.starts_with("database ") => "gone".to_owned(),

@@ -56,6 +56,7 @@ fn a_masked_index_is_cloned_searched_and_reset() {
         )
         .expect("a string");
     }
+    bulk.push_str("{\"index\":{\"_index\":\"towns\",\"_type\":\"_doc\",\"_id\":\"pune\"}}\n{\"state\":\"Maharashtra\"}\n");
     stand.file("people.ndjson", bulk);
     let mask = "{\"index\":\"people\"}\n{\"script\":{\"source\":\"ctx._source.email = 'user' + ctx._source.number + '@test'\"}}\n";
     stand.file("mask.ndjson", mask);
@@ -73,6 +74,30 @@ fn a_masked_index_is_cloned_searched_and_reset() {
     assert_eq!(hits(&stand, "one", "people", "town:pune"), PEOPLE);
     let document = call(&stand, "one", "GET", "/people/_doc/77", "").expect("it is there");
     assert_eq!(document["_source"]["email"], "user77@test");
+
+    // What changed since is told by index and id; the copy that it is compared with is gone afterwards.
+    let before = stand.host.objects();
+    call(&stand, "one", "DELETE", "/people/_doc/5", "").expect("deleted");
+    call(&stand, "one", "POST", "/people/_doc/7/_update", "{\"doc\":{\"town\":\"Delhi\"}}").expect("updated");
+    call(&stand, "one", "PUT", "/people/_doc/new?routing=far", "{\"town\":\"Delhi\"}").expect("written");
+    call(&stand, "one", "PUT", "/orders/_doc/1", "{\"of\":7}").expect("written");
+    let told = stand.muster(&["env", "diff", "--data", "one", "--rows", "1", "--values"]).ok();
+    let lines: Vec<String> =
+        told.stdout.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    for line in [
+        "orders new, 1 documents",
+        "people +1 -1 ~1",
+        "~ 7 {\"town\":\"Pune\"} -> {\"town\":\"Delhi\"}",
+        "+ new routing=far {\"town\":\"Delhi\"}",
+        "- 5 {\"email\":\"user5@test\",\"number\":5,\"town\":\"Pune\"}",
+    ] {
+        assert!(lines.iter().any(|one| one == line), "{line}: {lines:#?}");
+    }
+    assert!(told.all().contains("2 differ, 1 are the same"), "{lines:#?}");
+    eventually(SOON, "the copy of the seed is gone", || {
+        let now = stand.host.objects();
+        if now == before { Ok(()) } else { Err(format!("{now:?}, and before {before:?}")) }
+    });
 
     let url = stand.variable("one", "search", "SEARCH_URL");
     call(&stand, "one", "DELETE", "/people", "").expect("deleted");
