@@ -22,6 +22,7 @@ use crate::failpoints::Failpoints;
 use crate::firewall::Firewall;
 use crate::firewall::tables::Iptables;
 use crate::freezer::Cgroups;
+use crate::parents::Parents;
 use crate::host::{self, Host};
 use crate::identity::{self, Identity};
 use crate::isolation::{self, Proofs};
@@ -274,6 +275,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), E
         watch: Watch::begin(Arc::clone(&engine), identity.host_id.clone()),
         engine,
         freezer: Arc::new(Cgroups::default()),
+        parents: Parents::default(),
         prober: Prober::default(),
         routes: Arc::new(Relay::new(client, ports)),
         policy,

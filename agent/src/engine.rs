@@ -70,6 +70,15 @@ pub struct About {
     pub api: String,
 }
 
+/// How the engine keeps resources of containers apart.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Cgroups {
+    /// `cgroupfs`, `systemd`, or `none`.
+    pub driver: String,
+    /// `1` or `2`.
+    pub version: String,
+}
+
 /// An image on this host.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Image {
@@ -210,6 +219,8 @@ pub type Ended = Option<String>;
 pub trait Engine: Send + Sync + fmt::Debug {
     /// Its version; also tells whether it answers.
     async fn about(&self) -> Result<About>;
+    /// Its control groups.
+    async fn cgroups(&self) -> Result<Cgroups>;
 
     /// The image under a name, digest or id; none if it is not on this host.
     async fn image(&self, reference: &str) -> Result<Option<Image>>;

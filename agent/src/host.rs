@@ -12,6 +12,7 @@ use crate::failpoints::Failpoints;
 use crate::firewall::Firewall;
 use crate::freezer::Freezer;
 use crate::isolation::Proofs;
+use crate::parents::Parents;
 use crate::policy::Policy;
 use crate::pool::Pool;
 use crate::probe::Prober;
@@ -47,8 +48,10 @@ pub struct Host {
     pub firewall: Firewall,
     /// Freezes and thaws containers.
     pub freezer: Arc<dyn Freezer>,
-    /// What was found when that was tried.
+    /// What was found when keeping them apart was tried.
     pub isolation: Proofs,
+    /// What containers of an environment have together.
+    pub parents: Parents,
     /// How much disk environments take.
     pub sizes: Sizes,
     /// Slots that are kept for whoever comes next.
@@ -135,6 +138,7 @@ pub(crate) mod tests {
             watch: Watch::begin(Arc::clone(&engine), id.to_owned()),
             engine,
             freezer: Arc::new(crate::freezer::Memory::default()),
+            parents: Parents::at(&folder.join("cgroup")),
             prober: Prober::default(),
             routes,
             policy: Policy::read(&policy).expect("a policy"),

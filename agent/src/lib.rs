@@ -19,6 +19,7 @@ pub mod job;
 pub mod junit;
 pub mod logs;
 pub mod mirror;
+pub mod parents;
 pub mod policy;
 pub mod pool;
 pub mod probe;

@@ -24,7 +24,7 @@ mod setting;
 #[cfg(test)]
 mod tests;
 mod threads;
-mod tool;
+pub(crate) mod tool;
 mod upkeep;
 mod usage;
 mod walk;

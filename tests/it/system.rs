@@ -9,6 +9,7 @@ mod isolation;
 mod life;
 mod moving;
 pub mod production;
+mod quotas;
 mod rollouts;
 mod runs;
 mod seeds;

@@ -9,8 +9,8 @@ use futures::stream::BoxStream;
 use tokio::sync::OnceCell;
 
 use super::{
-    About, Attached, BuildSpec, ByteStream, Container, ContainerSpec, Engine, Error, ExecSpec, ExecState, Executed,
-    Image, Labels, Listed, LogQuery, NetworkSpec, Result, VolumeSpec,
+    About, Attached, BuildSpec, ByteStream, Cgroups, Container, ContainerSpec, Engine, Error, ExecSpec, ExecState,
+    Executed, Image, Labels, Listed, LogQuery, NetworkSpec, Result, VolumeSpec,
 };
 
 use crate::failpoints::effect;
@@ -82,6 +82,14 @@ impl Engine for Docker {
         let client = self.client().await?;
         let version = client.version().await.map_err(|why| failed("version", why))?;
         Ok(About { version: version.version.unwrap_or_default(), api: client.client_version().to_string() })
+    }
+
+    async fn cgroups(&self) -> Result<Cgroups> {
+        let told = self.client().await?.info().await.map_err(|why| failed("info", why))?;
+        Ok(Cgroups {
+            driver: told.cgroup_driver.map(|driver| driver.to_string()).unwrap_or_default(),
+            version: told.cgroup_version.map(|version| version.to_string()).unwrap_or_default(),
+        })
     }
 
     async fn image(&self, reference: &str) -> Result<Option<Image>> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinHandle;
 
-use super::{ContainerSpec, Error, Image, Labels, NetworkSpec, Result, Run, VolumeSpec};
+use super::{Cgroups, ContainerSpec, Error, Image, Labels, NetworkSpec, Result, Run, VolumeSpec};
 
 mod calls;
 mod serve;
@@ -102,6 +102,7 @@ struct World {
     delays: BTreeMap<Op, Duration>,
     calls: Vec<String>,
     watching: BTreeMap<String, u32>,
+    cgroups: Cgroups,
 }
 
 /// An engine in memory.
@@ -128,6 +129,11 @@ impl Fake {
 
     fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says what its control groups are.
+    pub fn set_cgroups(&self, cgroups: Cgroups) {
+        self.world().cgroups = cgroups;
     }
 
     /// Says what containers of `image` do.

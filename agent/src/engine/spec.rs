@@ -131,6 +131,9 @@ pub struct ContainerSpec {
     /// What its processes may do beyond or below the usual. Left out as above.
     #[serde(skip_serializing_if = "Rights::are_usual")]
     pub rights: Rights,
+    /// The control group above its own. No part of what it is made from: it stays adopted where another one is wanted.
+    #[serde(skip)]
+    pub cgroup_parent: Option<String>,
 }
 
 /// What the processes of a container may do beyond or below the usual.

@@ -11,6 +11,7 @@ use super::plan::{self, Plan};
 use super::{lay, prepare};
 use crate::engine::{ContainerSpec, Run, adopt};
 use crate::host::Host;
+use crate::parents::Share;
 use crate::routes::Route;
 
 /// Between the stop signal and KILL where a service does not say.
@@ -43,6 +44,9 @@ pub async fn service(
             prepare::source(host, plan, relative)?;
         }
     }
+    let share = Share::of(plan.stack.settings.quota, plan.is_slot());
+    let cgroup_parent = host.parents.parent(host.engine.as_ref(), &plan.id, share).await;
+    let spec = &ContainerSpec { cgroup_parent, ..spec.clone() };
     let mut made = adopt::container(host.engine.as_ref(), spec).await?;
     if made.run == Run::Running && plan.restart.contains(name) {
         let grace = service.and_then(|service| service.stop_grace_period);
@@ -57,6 +61,15 @@ pub async fn service(
         host.engine.start(&made.id).await?;
     }
     let found = host.engine.inspect(&made.id).await?;
+    if spec.cgroup_parent.is_some() {
+        if host.parents.notice(&plan.id).is_some() {
+            // Version 1 takes no limit below that of a container, and one of those was just made anew.
+            host.parents.parent(host.engine.as_ref(), &plan.id, share).await;
+        }
+        if let Some(pid) = found.as_ref().and_then(|found| found.pid) {
+            host.parents.look(&plan.id, name, pid);
+        }
+    }
     let address = found.and_then(|found| found.addresses.get(&spec.network).copied());
     if let Some(address) = address.filter(|_| leads) {
         lead_all(host, plan, name, address).await?;

@@ -116,7 +116,9 @@ fn share(stack: &mut Stack) {
     let (memory, cpus) = (left(quota.memory, memory, LEAST_MEMORY), left(quota.milli_cpus, cpus, LEAST_MILLI_CPUS));
     for service in stack.services.values_mut() {
         service.memory = service.memory.or(memory);
-        service.milli_cpus = service.milli_cpus.or(cpus);
+        // The kernel refuses a container that may use more than the group that it is in.
+        let most = quota.milli_cpus.unwrap_or(u64::MAX);
+        service.milli_cpus = service.milli_cpus.or(cpus).map(|cpus| cpus.min(most));
     }
 }
 
@@ -231,5 +233,10 @@ mod tests {
         let of = |name: &str| (stack.services[name].memory, stack.services[name].milli_cpus);
         assert_eq!(of("db"), (Some(256 << 20), Some(1500)));
         assert_eq!(of("web"), (Some(768 << 20), Some(500)));
+
+        let text = text.replace("cpus: 0.5", "cpus: 8");
+        let mut stack = manifest::stack::read(manifest::stack::Input { text: &text, ..input }).expect("good").stack;
+        share(&mut stack);
+        assert_eq!(stack.services["web"].milli_cpus, Some(2000), "no more than all may have together");
     }
 }

@@ -60,6 +60,7 @@ pub async fn service(host: &Arc<Host>, plan: &Arc<Plan>, name: &str) -> Result<C
         shm_bytes: service.shm_bytes,
         files,
         rights: rights(service),
+        cgroup_parent: None,
     })
 }
 

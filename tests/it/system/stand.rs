@@ -15,7 +15,11 @@ pub struct Stand {
 
 impl Stand {
     pub fn open(stack: &str) -> Self {
-        let cluster = Cluster::start();
+        Self::within(Cluster::start(), stack)
+    }
+
+    /// The same in a cluster that began otherwise.
+    pub fn within(cluster: Cluster, stack: &str) -> Self {
         let host = cluster.host("box-asha").label("owner", "asha").label("env", "dev").join();
         let folder = cluster.folder().join("stand");
         std::fs::create_dir(&folder).expect("a folder");

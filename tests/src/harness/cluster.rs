@@ -29,6 +29,8 @@ pub struct Options<'a> {
     pub failpoints: &'a str,
     /// Also reachable from other network namespaces; then on a port of this number.
     pub everywhere: Option<u16>,
+    /// Further settings of the coordinator, as its file has them.
+    pub settings: &'a str,
 }
 
 impl Cluster {
@@ -66,7 +68,10 @@ impl Cluster {
         };
         let http = format!("{address}:7480");
         let config = folder.join("coordinator.toml");
-        let text = format!("state_dir = {state:?}\nlisten = \"{listen}\"\nhttp_listen = \"{http}\"\n");
+        let text = format!(
+            "state_dir = {state:?}\nlisten = \"{listen}\"\nhttp_listen = \"{http}\"\n{}\n",
+            options.settings
+        );
         std::fs::write(&config, text).expect("its config file");
         let words = vec![
             binaries::muster().to_string_lossy().into_owned(),

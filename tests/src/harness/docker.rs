@@ -87,6 +87,28 @@ impl Engine {
         all.get(0).cloned().unwrap_or_default()
     }
 
+    /// The control group of a running container in the tree of a controller, or in the only tree.
+    ///
+    /// # Panics
+    /// It does not run, or is in none.
+    #[must_use]
+    pub fn cgroup(&self, container: &str, controller: &str) -> std::path::PathBuf {
+        let pid = self.inspect(container)["State"]["Pid"].as_u64().expect("a pid");
+        let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("it runs");
+        let path = |controller: &str| {
+            text.lines().find_map(|line| {
+                let mut parts = line.splitn(3, ':').skip(1);
+                let is = parts.next()?.split(',').any(|name| name == controller);
+                is.then(|| parts.next().unwrap_or_default().trim_start_matches('/').to_owned())
+            })
+        };
+        let root = std::path::Path::new("/sys/fs/cgroup");
+        match path(controller) {
+            Some(path) => root.join(controller).join(path),
+            None => root.join(path("").expect("a control group")),
+        }
+    }
+
     /// Id, start time and restart count of each of these containers: changes when anybody touches one.
     pub fn fingerprint(&self, label: &str) -> Vec<String> {
         let mut all: Vec<String> = self

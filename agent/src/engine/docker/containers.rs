@@ -57,6 +57,7 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
         mounts: Some(spec.mounts.iter().map(mount).chain(spec.files.iter().map(file)).collect()),
         memory: spec.memory.and_then(|bytes| i64::try_from(bytes).ok()),
         nano_cpus: spec.milli_cpus.and_then(|milli| i64::try_from(milli.saturating_mul(1_000_000)).ok()),
+        cgroup_parent: spec.cgroup_parent.clone(),
         init: spec.init.then_some(true),
         readonly_rootfs: Some(spec.read_only),
         shm_size: spec.shm_bytes.and_then(|bytes| i64::try_from(bytes).ok()),

@@ -8,8 +8,8 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 
 use super::super::{
-    About, Attached, BuildSpec, ByteStream, Container, ContainerSpec, Engine, Error, ExecSpec, ExecState, Executed,
-    Image, Labels, Listed, LogQuery, MountSpec, NetworkSpec, Result, Run, VolumeSpec,
+    About, Attached, BuildSpec, ByteStream, Cgroups, Container, ContainerSpec, Engine, Error, ExecSpec, ExecState,
+    Executed, Image, Labels, Listed, LogQuery, MountSpec, NetworkSpec, Result, Run, VolumeSpec,
 };
 use super::{Fake, Op, lost, serve};
 
@@ -18,6 +18,10 @@ impl Engine for Fake {
     async fn about(&self) -> Result<About> {
         let gone = self.enter(Op::About).await?;
         lost(gone, About { version: "fake".to_owned(), api: "1.41".to_owned() })
+    }
+
+    async fn cgroups(&self) -> Result<Cgroups> {
+        Ok(self.world().cgroups.clone())
     }
 
     async fn image(&self, reference: &str) -> Result<Option<Image>> {
