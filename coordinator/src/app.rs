@@ -50,6 +50,21 @@ use crate::store::Store;
 use crate::store::host::HostRow;
 use crate::vault::Vault;
 
+/// Slots of one stack and seed in a host's warm pool.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct WarmStack {
+    /// Name of the app or stack.
+    pub stack: String,
+    /// The seed that its data begins with.
+    pub seed: String,
+    /// Slots that wait for somebody.
+    pub ready: u32,
+    /// Slots that are on their way.
+    pub making: u32,
+    /// So many are kept.
+    pub wanted: u32,
+}
+
 /// What the coordinator holds in memory about sessions, as decisions see it.
 pub trait Seen: Send + Sync + fmt::Debug {
     /// The host's open session.
@@ -58,6 +73,10 @@ pub trait Seen: Send + Sync + fmt::Debug {
     fn started_at(&self) -> Timestamp;
     /// Slots of the host's warm pool that are made from this, as its session told last. They may be gone.
     fn slots(&self, _host: HostId, _key: &str) -> Vec<EnvironmentId> {
+        Vec::new()
+    }
+    /// The host's warm pool, as its session told last.
+    fn warm(&self, _host: HostId) -> Vec<WarmStack> {
         Vec::new()
     }
 }

@@ -20,7 +20,7 @@ use proto::v1::coordinator_message::Message;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::app::{Seen, Wake};
+use crate::app::{Seen, Wake, WarmStack};
 use crate::clock::Clock;
 
 /// All open sessions.
@@ -51,6 +51,7 @@ struct Open {
     end: CancellationToken,
     asks: tokio::sync::mpsc::Sender<Message>,
     slots: Vec<(EnvironmentId, String)>,
+    warm: Vec<WarmStack>,
 }
 
 impl fmt::Debug for Sessions {
@@ -108,6 +109,7 @@ impl Sessions {
             end: end.clone(),
             asks,
             slots: Vec::new(),
+            warm: Vec::new(),
         };
         if let Some(older) = state.open.insert(host, open) {
             older.end.cancel();
@@ -206,6 +208,10 @@ impl Seen for Sessions {
         let slots = state.open.get(&host).into_iter().flat_map(|open| &open.slots);
         slots.filter(|(_, made_from)| made_from == key).map(|(id, _)| *id).collect()
     }
+
+    fn warm(&self, host: HostId) -> Vec<WarmStack> {
+        self.lock().open.get(&host).map(|open| open.warm.clone()).unwrap_or_default()
+    }
 }
 
 impl Wake for Sessions {
@@ -236,9 +242,9 @@ impl Entry {
         now
     }
 
-    /// Slots of its warm pool that are ready, with what they are made from.
-    pub fn offers(&self, slots: Vec<(EnvironmentId, String)>) {
-        self.with(|open| open.slots = slots);
+    /// Slots of its warm pool that are ready, with what they are made from; and the pool as people are shown it.
+    pub fn offers(&self, slots: Vec<(EnvironmentId, String)>, warm: Vec<WarmStack>) {
+        self.with(|open| (open.slots, open.warm) = (slots, warm));
     }
 
     /// All results from before are stored.

@@ -98,12 +98,17 @@ async fn a_slot_of_the_same_becomes_the_next_environment_once_and_nobody_elses()
     };
     let slot = "0189abcd-0000-7000-8000-00000000aaaa".to_owned();
     let slots = vec![v1::WarmSlot { id: slot.clone(), key: key(COMPOSE) }];
-    session.send(Up::Warm(v1::Warm { slots })).await;
+    let stack = v1::WarmStack { stack: "shop".to_owned(), ready: 1, wanted: 1, ..v1::WarmStack::default() };
+    let stacks = vec![stack.clone()];
+    session.send(Up::Warm(v1::Warm { slots, stacks })).await;
     // The session is asked in order: what it answers to this was said after the offer was taken.
     let report = v1::EnvironmentReport { id: slot.clone(), result: "told".to_owned(), ..Default::default() };
     let report = v1::EnvironmentReport { state: v1::EnvironmentState::Ready.into(), ..report };
     session.send(Up::Environment(report)).await;
     assert_eq!(session.next().await.message, Some(Down::Ack("told".to_owned())));
+    let mut hosts = v1::hosts_client::HostsClient::new(server.channel().await);
+    let show = v1::ShowHostRequest { host: "box".to_owned() };
+    assert_eq!(hosts.show(as_(&server.admin, show)).await.unwrap().into_inner().warm, [stack]);
 
     let mut environments = v1::environments_client::EnvironmentsClient::new(server.channel().await);
     let other = COMPOSE.replace("redis:7", "redis:6");

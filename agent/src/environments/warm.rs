@@ -68,7 +68,7 @@ fn identity(order: &v1::EnvironmentOrder) -> String {
 #[derive(Debug, Default)]
 pub struct Warm {
     failed: Mutex<BTreeMap<String, Instant>>,
-    offered: Mutex<Vec<v1::WarmSlot>>,
+    offered: Mutex<v1::Warm>,
     news: Notify,
 }
 
@@ -158,6 +158,16 @@ fn slot(host: &Host, template: &Template) -> Option<v1::EnvironmentOrder> {
     Some(order)
 }
 
+/// A hot stack as people are shown it, without slots yet.
+fn shown(template: &Template, wanted: usize) -> v1::WarmStack {
+    let order = &template.order;
+    let named = order.stack_file.lines().find_map(|line| line.strip_prefix("name:"));
+    let named = named.map(|name| name.trim().trim_matches(['"', '\'']).to_owned()).filter(|name| !name.is_empty());
+    let file = if order.file.is_empty() { "compose.yaml" } else { &order.file };
+    let stack = Some(order.app.clone()).filter(|app| !app.is_empty()).or(named).unwrap_or_else(|| file.to_owned());
+    v1::WarmStack { stack, seed: order.seed.clone(), wanted: u32::try_from(wanted).unwrap_or(u32::MAX), ..Default::default() }
+}
+
 /// Whether an order makes an environment of what was a slot until now. Then its manifest says so when this returns, and
 /// no sweep takes it for a slot again; one that is made from something else is removed first.
 ///
@@ -189,6 +199,7 @@ pub(super) async fn hand_out(
     let written = tokio::task::spawn_blocking(move || manifest.write(&pool)).await;
     let failed = |why: String| super::failure::Failure::passing("E_POOL", format!("the slot is not handed out: {why}"));
     written.map_err(|why| failed(why.to_string()))?.map_err(|why| failed(why.to_string()))?;
+    host.parents.raise(&order.id).await;
     host.warm.changed();
     tracing::info!(environment = %order.id, "a slot was handed out");
     Ok(false)
@@ -243,6 +254,8 @@ impl Environments {
         let mut places = most.saturating_sub(others);
         let mut kept: BTreeMap<&str, usize> = BTreeMap::new();
         let mut ready = Vec::new();
+        let mut stacks: Vec<(&str, v1::WarmStack)> =
+            hot.iter().map(|template| (template.key.as_str(), shown(template, wanted))).collect();
         for slot in &slots {
             let count = kept.entry(slot.key.as_str()).or_default();
             let is_hot = hot.iter().any(|template| template.key == slot.key);
@@ -256,11 +269,15 @@ impl Environments {
             }
             *count += 1;
             places -= 1;
+            let stack = stacks.iter_mut().find(|(key, _)| *key == slot.key).map(|(_, stack)| stack);
             if slot.state == EnvironmentState::Frozen {
                 ready.push(v1::WarmSlot { id: slot.id.clone(), key: slot.key.clone() });
+                stack.into_iter().for_each(|stack| stack.ready += 1);
+            } else {
+                stack.into_iter().for_each(|stack| stack.making += 1);
             }
         }
-        self.offer(ready);
+        self.offer(v1::Warm { slots: ready, stacks: stacks.into_iter().map(|(_, stack)| stack).collect() });
         let missing = |template: &&Template| {
             kept.get(template.key.as_str()).copied().unwrap_or(0) < wanted && !host.warm.pauses(&template.key)
         };
@@ -276,7 +293,7 @@ impl Environments {
         Ok(())
     }
 
-    fn offer(&self, ready: Vec<v1::WarmSlot>) {
+    fn offer(&self, ready: v1::Warm) {
         let mut offered = self.host.warm.offered.lock().unwrap_or_else(PoisonError::into_inner);
         if *offered != ready {
             *offered = ready;
@@ -287,8 +304,8 @@ impl Environments {
 
     /// Tells which slots are ready.
     pub(super) fn offer_again(&self) {
-        let slots = self.host.warm.offered.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        self.host.outbox.tell("warm", Message::Warm(v1::Warm { slots }));
+        let warm = self.host.warm.offered.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.host.outbox.tell("warm", Message::Warm(warm));
     }
 }
 

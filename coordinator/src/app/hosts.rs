@@ -10,7 +10,7 @@ use domain::name::TargetRef;
 use domain::run::{RunState, Verdict};
 
 use super::ledger::{self, Event};
-use super::{Ctx, join_tokens, resolve, seeds};
+use super::{Ctx, WarmStack, join_tokens, resolve, seeds};
 use crate::error::{Code, Error, Result};
 use crate::store::host::HostRow;
 use crate::store::{Tx, View};
@@ -30,6 +30,8 @@ pub struct HostView {
     pub runs: u32,
     /// Targets with the number of the release it runs.
     pub releases: Vec<(TargetRef, u64)>,
+    /// Its warm pool.
+    pub warm: Vec<WarmStack>,
 }
 
 async fn view_of<V: View + ?Sized>(ctx: &Ctx, view: &mut V, row: HostRow) -> Result<HostView> {
@@ -46,7 +48,8 @@ async fn view_of<V: View + ?Sized>(ctx: &Ctx, view: &mut V, row: HostRow) -> Res
     let seen_at = session.map(|seen| seen.heard_at).max(row.host.seen_at);
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let liveness = ctx.liveness(&row);
-    Ok(HostView { liveness, seen_at, environments: count(environments), runs: count(runs), releases, row })
+    let warm = ctx.seen.warm(row.host.id);
+    Ok(HostView { liveness, seen_at, environments: count(environments), runs: count(runs), releases, warm, row })
 }
 
 /// The project's hosts, all or those that a selector matches.

@@ -182,10 +182,46 @@ fn print_host(host: &v1::Host, output: &Output) {
         ("disk", format!("{} free of {}", gib(facts.disk_available_bytes), gib(facts.disk_bytes))),
         ("pool", pool),
         ("address", dash(facts.address)),
-        ("holds", format!("{} environments, {} runs", host.environments, host.runs)),
+        ("holds", holds(host, facts.max_environments)),
         ("releases", releases(host)),
     ];
     for (name, value) in lines {
         output.line(&format!("  {name:<9} {value}"));
+    }
+    for stack in &host.warm {
+        output.line(&format!("  {:<9} {}", "warm", warm(stack)));
+    }
+}
+
+/// What runs on it of what its policy allows; slots of the warm pool give way to who asks.
+fn holds(host: &v1::Host, most: u32) -> String {
+    let slots: u32 = host.warm.iter().map(|stack| stack.ready.saturating_add(stack.making)).sum();
+    let of = if most == 0 { String::new() } else { format!(" of {most}") };
+    let slots = match slots {
+        0 => String::new(),
+        1 => ", and 1 slot of the warm pool in places that are free".to_owned(),
+        many => format!(", and {many} slots of the warm pool in places that are free"),
+    };
+    format!("{} environments{of}{slots}; {} runs", host.environments, host.runs)
+}
+
+/// `shop with staging@3: 1 ready, 1 being made (2 kept)`.
+fn warm(stack: &v1::WarmStack) -> String {
+    let making = if stack.making == 0 { String::new() } else { format!(", {} being made", stack.making) };
+    let (name, seed) = (&stack.stack, &stack.seed);
+    format!("{name} with {seed}: {} ready{making} ({} kept)", stack.ready, stack.wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_counted_beside_environments() {
+        let stack = v1::WarmStack { stack: "shop".into(), seed: "staging@3".into(), ready: 1, making: 1, wanted: 2 };
+        assert_eq!(warm(&stack), "shop with staging@3: 1 ready, 1 being made (2 kept)");
+        let host = v1::Host { environments: 3, runs: 1, warm: vec![stack], ..v1::Host::default() };
+        assert_eq!(holds(&host, 8), "3 environments of 8, and 2 slots of the warm pool in places that are free; 1 runs");
+        assert_eq!(holds(&v1::Host::default(), 0), "0 environments; 0 runs");
     }
 }

@@ -7,17 +7,25 @@ use tonic::{Request, Response, Status};
 
 use super::error::status;
 use super::{Api, principal};
+use crate::app::WarmStack;
 use crate::app::hosts::{self, HostView};
 use crate::app::idempotency::Key;
 use crate::app::join_tokens;
 
 fn message(api: &Api, view: HostView) -> v1::Host {
-    let HostView { row, liveness, seen_at, environments, runs, releases } = view;
+    let HostView { row, liveness, seen_at, environments, runs, releases, warm } = view;
     let unknown = liveness == domain::host::Liveness::Unreachable;
     let release = |(target, number): (domain::name::TargetRef, u64)| v1::HostRelease {
         target: target.to_string(),
         number,
         unknown,
+    };
+    let stack = |one: WarmStack| v1::WarmStack {
+        stack: one.stack,
+        seed: one.seed,
+        ready: one.ready,
+        making: one.making,
+        wanted: one.wanted,
     };
     v1::Host {
         id: row.host.id.to_string(),
@@ -33,6 +41,7 @@ fn message(api: &Api, view: HostView) -> v1::Host {
         runs,
         releases: releases.into_iter().map(release).collect(),
         silent_micros: seen_at.map_or(0, |at| proto::convert::micros(api.app.now().since(at))),
+        warm: warm.into_iter().map(stack).collect(),
     }
 }
 

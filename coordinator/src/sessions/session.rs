@@ -21,7 +21,7 @@ use tonic::Status;
 use super::log_orders::LogOrders;
 use super::orders::{self, Sent};
 use super::{Entry, Sessions};
-use crate::app::{App, reports, runs, seed_reports};
+use crate::app::{App, WarmStack, reports, runs, seed_reports};
 use crate::auth::Agent;
 use crate::error::{Code, Error, Result};
 use crate::grpc::error::status;
@@ -290,8 +290,9 @@ impl Session {
             Some(agent_message::Message::Run(report)) => self.run(report).await?,
             Some(agent_message::Message::Step(report)) => self.step(report).await?,
             Some(agent_message::Message::Seed(report)) => self.seed(report).await?,
-            Some(agent_message::Message::Warm(warm)) => {
-                self.entry.offers(slots(warm)?);
+            Some(agent_message::Message::Warm(mut warm)) => {
+                let stacks = stacks(std::mem::take(&mut warm.stacks));
+                self.entry.offers(slots(warm)?, stacks);
                 String::new()
             }
             Some(agent_message::Message::LogsRefused(refused)) => {
@@ -376,6 +377,22 @@ impl Session {
         }
         Ok(result)
     }
+}
+
+/// Most stacks of one host's warm pool, and longest texts of them, in characters.
+const MOST_STACKS: usize = 16;
+const MOST_TEXT: usize = 100;
+
+fn stacks(told: Vec<v1::WarmStack>) -> Vec<WarmStack> {
+    let text = |text: String| text.chars().filter(|c| !c.is_control()).take(MOST_TEXT).collect();
+    let stack = |one: v1::WarmStack| WarmStack {
+        stack: text(one.stack),
+        seed: text(one.seed),
+        ready: one.ready,
+        making: one.making,
+        wanted: one.wanted,
+    };
+    told.into_iter().take(MOST_STACKS).map(stack).collect()
 }
 
 /// Most slots of one host.

@@ -43,6 +43,18 @@ fn the_second_environment_was_there_before_it_was_asked_for() {
     let (said, cold, _) = up(&shop, "one");
     assert!(!said.contains("warm pool"), "{said}");
     let waiting = slot(&shop, &["one"]);
+    eventually(IN_TIME, "the host tells of its slot", || {
+        let shown = shop.muster(&["host", "show", "box-asha"]).ok().stdout;
+        let told = shown.contains("and 1 slot of the warm pool") && shown.contains(": 1 ready (1 kept)");
+        if told { Ok(()) } else { Err(shown) }
+    });
+
+    let weight = |container: &str| {
+        let above = shop.host.engine.cgroup(container, "cpu").parent().expect("a group above").to_owned();
+        let text = ["cpu.shares", "cpu.weight"].iter().find_map(|name| std::fs::read_to_string(above.join(name)).ok());
+        text.expect("a weight").trim().parse::<u32>().expect("a number")
+    };
+    let before = weight(&waiting[0]);
 
     // It is told apart by nothing: its own port and password, the seed's data, and nothing was made or started.
     let shown = eventually(IN_TIME, "the slot is handed out", || {
@@ -56,8 +68,9 @@ fn the_second_environment_was_there_before_it_was_asked_for() {
         Err(said)
     });
     let id = shown["id"].as_str().expect("an id");
-    let before = waiting.iter().any(|name| name.contains(&id[id.len() - 12..]));
-    assert!(before, "{waiting:?} {id}");
+    let own = waiting.iter().find(|name| name.contains(&id[id.len() - 12..]));
+    let own = own.unwrap_or_else(|| panic!("{waiting:?} {id}"));
+    assert!(before * 8 <= weight(own), "little weight while nobody waited for it: {before}, then {}", weight(own));
     let (one, two) = (shop.url("one"), shop.url("two"));
     assert_ne!(one, two);
     assert_eq!(query(&two, "SELECT count(*) FROM people"), Ok("500".to_owned()));

@@ -100,7 +100,7 @@ impl Rig {
 
     fn offered(&self) -> Vec<String> {
         let offered = self.host.warm.offered.lock().expect("not poisoned");
-        offered.iter().map(|slot| slot.id.clone()).collect()
+        offered.slots.iter().map(|slot| slot.id.clone()).collect()
     }
 
     fn of(&self, id: &str) -> Vec<String> {
@@ -114,6 +114,8 @@ async fn a_slot_is_handed_out_as_it_stands() {
     let rig = Rig::new().await;
     let slot = rig.warmed().await;
     assert_eq!(rig.offered(), std::slice::from_ref(&slot));
+    let told = rig.host.warm.offered.lock().expect("not poisoned").stacks.clone();
+    assert_eq!((told[0].ready, told[0].making, told[0].wanted, told.len()), (1, 0, 1, 1));
     assert_eq!(rig.freezer.all().len(), 2, "postgres and web");
     rig.look().await;
     assert_eq!(rig.environments.slots().len(), 1, "as many as the policy says");
