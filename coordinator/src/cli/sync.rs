@@ -320,13 +320,13 @@ impl Session {
         // What has gone since ends here: the host keeps what it has, and the next round tells it.
         let mut file = tokio::fs::File::open(folder.join(&path)).await.ok();
         loop {
-            let mut data = vec![0; CHUNK];
-            let count = match &mut file {
-                Some(file) => file.read(&mut data).await.unwrap_or(0),
-                None => 0,
+            let mut data = Vec::new();
+            let read = match &mut file {
+                Some(file) => file.take(CHUNK as u64).read_to_end(&mut data).await.is_ok(),
+                None => false,
             };
-            data.truncate(count);
-            let last = count == 0;
+            // A small file is one message.
+            let last = !read || data.len() < CHUNK;
             self.send(Part::Content(v1::SyncContent { path: path.clone(), data: data.into(), last })).await?;
             if last {
                 return Ok(());
