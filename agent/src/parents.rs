@@ -339,9 +339,15 @@ mod tests {
             std::fs::read_to_string(path).expect("there")
         };
         assert_eq!(read("memory/GROUP/memory.limit_in_bytes"), (64_u64 << 20).to_string());
-        assert_eq!((read("cpu/GROUP/cpu.cfs_quota_us"), read("cpu/GROUP/cpu.cfs_period_us")), ("50000".into(), "100000".into()));
+        assert_eq!(
+            (read("cpu/GROUP/cpu.cfs_quota_us"), read("cpu/GROUP/cpu.cfs_period_us")),
+            ("50000".into(), "100000".into())
+        );
         assert_eq!(parents.parent(engine.as_ref(), ID, Share::default()).await, parent, "it stays with its containers");
-        assert_eq!((read("memory/GROUP/memory.limit_in_bytes"), read("cpu/GROUP/cpu.cfs_quota_us")), ("-1".into(), "-1".into()));
+        assert_eq!(
+            (read("memory/GROUP/memory.limit_in_bytes"), read("cpu/GROUP/cpu.cfs_quota_us")),
+            ("-1".into(), "-1".into())
+        );
         assert_eq!(parents.parent(engine.as_ref(), "another", Share::default()).await, None, "nothing is asked for");
     }
 
@@ -386,6 +392,9 @@ mod tests {
     fn a_slice_is_one_level_below_the_system_and_has_its_limits_as_properties() {
         assert_eq!(slice(ID), "system-muster0189abcd0000700080000000000000aa.slice");
         assert_eq!(properties(HALF), ["MemoryMax=67108864", "CPUQuota=50%", "CPUWeight=100"]);
-        assert_eq!(properties(Share { low: true, ..Share::default() }), ["MemoryMax=infinity", "CPUQuota=", "CPUWeight=6"]);
+        assert_eq!(
+            properties(Share { low: true, ..Share::default() }),
+            ["MemoryMax=infinity", "CPUQuota=", "CPUWeight=6"]
+        );
     }
 }

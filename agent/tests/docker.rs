@@ -77,6 +77,7 @@ async fn host(folder: &Path) -> Arc<Host> {
         warm: Default::default(),
         engine,
         freezer: Arc::new(agent::freezer::Cgroups::default()),
+        parents: agent::parents::Parents::default(),
         prober: Prober::default(),
         routes: Arc::new(Relay::new(client, PortRange { first: 27_000, last: 27_999 })),
         policy: Policy::safe(&folder.join("policy.toml")),

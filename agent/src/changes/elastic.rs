@@ -241,7 +241,7 @@ impl Both<'_> {
             }
             Ok(())
         };
-        let walked = walked.await;
+        let walked: Said<()> = walked.await;
         scroll.close().await;
         walked?;
         // Every document that both have was met, so that all of the seed's are accounted for, or some are gone.
@@ -340,7 +340,8 @@ impl<'a> Scroll<'a> {
     }
 
     async fn next(&mut self) -> Said<Option<Vec<Document>>> {
-        let filter = "filter_path=_scroll_id,timed_out,_shards.failed,hits.hits._id,hits.hits._routing,hits.hits._source";
+        let filter =
+            "filter_path=_scroll_id,timed_out,_shards.failed,hits.hits._id,hits.hits._routing,hits.hits._source";
         let (path, body) = match &self.id {
             None => {
                 let path = format!("/{}/_search?scroll={KEPT}&size={}&{filter}", self.index, self.page.0);

@@ -38,7 +38,13 @@ pub fn observed(host: &Host, plan: &Plan, parts: &BTreeMap<String, Part>, diff: 
         state,
         reason,
         services,
-        notices: plan.notices.iter().cloned().chain(host.firewall.notice()).chain(host.parents.notice(&plan.id)).collect(),
+        notices: plan
+            .notices
+            .iter()
+            .cloned()
+            .chain(host.firewall.notice())
+            .chain(host.parents.notice(&plan.id))
+            .collect(),
         activity: None,
     }
 }

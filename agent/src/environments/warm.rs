@@ -165,7 +165,12 @@ fn shown(template: &Template, wanted: usize) -> v1::WarmStack {
     let named = named.map(|name| name.trim().trim_matches(['"', '\'']).to_owned()).filter(|name| !name.is_empty());
     let file = if order.file.is_empty() { "compose.yaml" } else { &order.file };
     let stack = Some(order.app.clone()).filter(|app| !app.is_empty()).or(named).unwrap_or_else(|| file.to_owned());
-    v1::WarmStack { stack, seed: order.seed.clone(), wanted: u32::try_from(wanted).unwrap_or(u32::MAX), ..Default::default() }
+    v1::WarmStack {
+        stack,
+        seed: order.seed.clone(),
+        wanted: u32::try_from(wanted).unwrap_or(u32::MAX),
+        ..Default::default()
+    }
 }
 
 /// Whether an order makes an environment of what was a slot until now. Then its manifest says so when this returns, and

@@ -221,7 +221,10 @@ mod tests {
         let stack = v1::WarmStack { stack: "shop".into(), seed: "staging@3".into(), ready: 1, making: 1, wanted: 2 };
         assert_eq!(warm(&stack), "shop with staging@3: 1 ready, 1 being made (2 kept)");
         let host = v1::Host { environments: 3, runs: 1, warm: vec![stack], ..v1::Host::default() };
-        assert_eq!(holds(&host, 8), "3 environments of 8, and 2 slots of the warm pool in places that are free; 1 runs");
+        assert_eq!(
+            holds(&host, 8),
+            "3 environments of 8, and 2 slots of the warm pool in places that are free; 1 runs"
+        );
         assert_eq!(holds(&v1::Host::default(), 0), "0 environments; 0 runs");
     }
 }

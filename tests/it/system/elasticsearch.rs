@@ -56,7 +56,9 @@ fn a_masked_index_is_cloned_searched_and_reset() {
         )
         .expect("a string");
     }
-    bulk.push_str("{\"index\":{\"_index\":\"towns\",\"_type\":\"_doc\",\"_id\":\"pune\"}}\n{\"state\":\"Maharashtra\"}\n");
+    bulk.push_str(
+        "{\"index\":{\"_index\":\"towns\",\"_type\":\"_doc\",\"_id\":\"pune\"}}\n{\"state\":\"Maharashtra\"}\n",
+    );
     stand.file("people.ndjson", bulk);
     let mask = "{\"index\":\"people\"}\n{\"script\":{\"source\":\"ctx._source.email = 'user' + ctx._source.number + '@test'\"}}\n";
     stand.file("mask.ndjson", mask);

@@ -16,8 +16,7 @@ services:
     ports: [\"6379:6379\"]
 ";
 /// Room for one environment that uses its memory, and for two that do not.
-const SETTINGS: &str =
-    "quota.environments_per_developer = 2\nquota.memory_bytes_per_developer = 250000000\n";
+const SETTINGS: &str = "quota.environments_per_developer = 2\nquota.memory_bytes_per_developer = 250000000\n";
 
 #[test]
 fn who_holds_as_much_as_a_developer_may_is_told_what_and_how_to_give_it_back() {

@@ -68,10 +68,8 @@ impl Cluster {
         };
         let http = format!("{address}:7480");
         let config = folder.join("coordinator.toml");
-        let text = format!(
-            "state_dir = {state:?}\nlisten = \"{listen}\"\nhttp_listen = \"{http}\"\n{}\n",
-            options.settings
-        );
+        let text =
+            format!("state_dir = {state:?}\nlisten = \"{listen}\"\nhttp_listen = \"{http}\"\n{}\n", options.settings);
         std::fs::write(&config, text).expect("its config file");
         let words = vec![
             binaries::muster().to_string_lossy().into_owned(),

@@ -199,7 +199,10 @@ async fn an_index_without_operations_is_not_read_and_one_with_the_same_content_i
     let (objects, asked) = compared(seed, own, v1::DiffOrder::default()).await;
     assert!(objects.is_empty(), "{objects:?}");
     for asked in &asked {
-        assert!(asked.iter().all(|line| !line.contains("/still/_search") && !line.contains("/still/_mget")), "{asked:?}");
+        assert!(
+            asked.iter().all(|line| !line.contains("/still/_search") && !line.contains("/still/_mget")),
+            "{asked:?}"
+        );
     }
     assert!(asked[1].iter().any(|line| line.contains("/written/_search")));
     assert!(asked[0].iter().all(|line| !line.contains("/written/_search")), "nothing is gone, so it is not looked for");
@@ -208,12 +211,16 @@ async fn an_index_without_operations_is_not_read_and_one_with_the_same_content_i
 #[tokio::test]
 async fn documents_too_large_for_a_page_are_read_one_by_one_and_larger_ones_left_out() {
     let large = |size: usize| json!({ "text": "x".repeat(size) });
-    let seed = Script::default()
-        .index("huge", 1, &[("1", large(33 << 20))])
-        .index("large", 1, &[("1", large(3 << 20)), ("2", large(3 << 20)), ("3", large(3 << 20))]);
-    let own = Script::default()
-        .index("huge", 2, &[("1", large(33 << 20))])
-        .index("large", 2, &[("1", large(3 << 20)), ("2", large(3 << 20)), ("3", large(4 << 20))]);
+    let seed = Script::default().index("huge", 1, &[("1", large(33 << 20))]).index(
+        "large",
+        1,
+        &[("1", large(3 << 20)), ("2", large(3 << 20)), ("3", large(3 << 20))],
+    );
+    let own = Script::default().index("huge", 2, &[("1", large(33 << 20))]).index(
+        "large",
+        2,
+        &[("1", large(3 << 20)), ("2", large(3 << 20)), ("3", large(4 << 20))],
+    );
     let (objects, _) = compared(seed, own, v1::DiffOrder::default()).await;
     assert_eq!(numbers(&objects), [("huge".to_owned(), 0, 0, 0), ("large".to_owned(), 0, 0, 1)]);
     assert_eq!(objects[0].left_out, "a document is larger than 32 MiB");
