@@ -198,7 +198,7 @@ fn an_open_transaction_of_mariadb_keeps_the_environment_awake() {
     use std::process::Stdio;
 
     let Some(_turn) = real::turn() else { return };
-    let stand = Stand::open(&MARIADB.replace("seed: staging", "idle: { freeze: 1s, stop: never }"));
+    let stand = Stand::open(&MARIADB.replace("seed: staging", "idle: { freeze: 5s, stop: never }"));
     stand.muster(&["env", "up", "--name", "one"]).ok();
     // From inside: the relay sees nothing of it, and it is no command of Muster's.
     let login = "exec mariadb -uroot -p\"$MARIADB_ROOT_PASSWORD\" shop";
