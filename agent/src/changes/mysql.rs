@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use domain::stack::Service;
 use futures::stream::{StreamExt as _, TryStreamExt as _};
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlRow, MySqlSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _};
@@ -11,7 +12,7 @@ use super::Place;
 use super::tables::{self, LATE, Shape, Side, Table, Total};
 use super::tally::{Cell, Row, Rows};
 use super::teller::Teller;
-use crate::seeds::mysql::{database, port, users};
+use crate::seeds::mysql::{database, users};
 
 const SETTINGS: [&str; 5] = [
     "SET SESSION time_zone = '+00:00', SESSION lock_wait_timeout = 3, SESSION group_concat_max_len = 1048576",
@@ -57,6 +58,10 @@ struct Server {
     connection: MySqlConnection,
     /// Its tables are named without their database.
     main: String,
+}
+
+fn port(service: &Service) -> u16 {
+    service.ports.first().or(service.expose.first()).copied().unwrap_or(3306)
 }
 
 impl Server {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use domain::environment::EnvironmentState;
 use domain::environment::life::{self, Tier, Turn, Usage};
+use domain::stack::StoreKind;
 use domain::time::Timestamp;
 
 use super::actor::{Actor, Next, Pass};
@@ -226,8 +227,7 @@ impl Pass<'_> {
             .parts
             .iter()
             .filter(|(name, _)| {
-                let store = plan.stack.services.get(*name).and_then(|service| service.store);
-                store.is_some_and(transactions::tells)
+                plan.stack.services.get(*name).is_some_and(|service| service.store == Some(StoreKind::Postgres))
             })
             .filter_map(|(name, part)| Some((name.clone(), part.address?)))
             .collect();

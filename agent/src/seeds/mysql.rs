@@ -25,12 +25,6 @@ pub fn users(service: &Service) -> Vec<(String, String)> {
     root.into_iter().chain(user.map(|(user, password)| (user.to_owned(), password.to_owned()))).collect()
 }
 
-/// Where the server listens.
-#[must_use]
-pub fn port(service: &Service) -> u16 {
-    service.ports.first().or(service.expose.first()).copied().unwrap_or(3306)
-}
-
 /// Settings of the client: a file, because a password has no place in a list of arguments.
 #[must_use]
 pub fn login(service: &Service) -> String {

@@ -191,36 +191,3 @@ fn a_dump_of_redis_and_the_folder_of_a_stopped_postgres_become_a_seed() {
     let refused = query(&format!("postgresql://things:foreign@{address}"), "SELECT 1").expect_err("a foreign password");
     assert!(refused.contains("password authentication failed"), "{refused}");
 }
-
-#[test]
-fn an_open_transaction_of_mariadb_keeps_the_environment_awake() {
-    use std::io::Write as _;
-    use std::process::Stdio;
-
-    let Some(_turn) = real::turn() else { return };
-    let stand = Stand::open(&MARIADB.replace("seed: staging", "idle: { freeze: 5s, stop: never }"));
-    stand.muster(&["env", "up", "--name", "one"]).ok();
-    // From inside: the relay sees nothing of it, and it is no command of Muster's.
-    let login = "exec mariadb -uroot -p\"$MARIADB_ROOT_PASSWORD\" shop";
-    let mut client = Command::new("docker")
-        .args(["exec", "-i", &stand.container("one", "db"), "sh", "-c", login])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("docker runs");
-    let mut input = client.stdin.take().expect("its input");
-    input.write_all(b"CREATE TABLE held (n int);\nBEGIN;\nINSERT INTO held VALUES (1);\n").expect("written");
-    eventually(SOON, "its transaction keeps it awake", || {
-        let shown = stand.show("one");
-        let awake = shown["state"] == "ENVIRONMENT_STATE_READY";
-        let why = shown["why"].as_str().unwrap_or_default();
-        if awake && why.contains("a transaction in db (root from localhost)") { Ok(()) } else { Err(shown.to_string()) }
-    });
-    drop(input);
-    client.wait().expect("it ends");
-    eventually(SOON, "it sleeps once the transaction is over", || {
-        let shown = stand.show("one");
-        if shown["state"] == "ENVIRONMENT_STATE_FROZEN" { Ok(()) } else { Err(shown.to_string()) }
-    });
-    stand.muster(&["env", "down", "one"]).ok();
-}
