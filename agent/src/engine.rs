@@ -126,6 +126,8 @@ pub struct Container {
     pub out_of_memory: bool,
     /// A folder of the host is mounted into it.
     pub bound: bool,
+    /// The id of the image that it was made from.
+    pub image: String,
 }
 
 /// A container in a listing.

@@ -4,6 +4,7 @@
 //! is stopped cleanly; then its volumes are read once (hash and canaries together) and cloned into the pool. An
 //! import that is interrupted begins again from its order: nothing of it was visible.
 
+mod asleep;
 mod cutter;
 pub mod elastic;
 mod feed;

@@ -9,6 +9,7 @@ pub mod builds;
 pub mod chunks;
 pub mod config;
 pub mod environment_data;
+pub mod environment_end;
 pub mod environment_life;
 pub mod environments;
 pub mod events;

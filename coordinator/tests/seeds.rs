@@ -1,6 +1,7 @@
 //! Seeds and snapshots, with a test as the agent that makes them.
 
 mod data;
+mod ending;
 mod import;
 mod moving;
 mod removal;

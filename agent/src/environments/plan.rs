@@ -144,6 +144,12 @@ fn restrict(stack: &mut Stack, only: &[String]) {
     stack.services.retain(|name, _| kept.contains(name));
 }
 
+/// Name of a service's container.
+#[must_use]
+pub fn container(short: &str, service: &str) -> String {
+    format!("muster-{short}-{service}")
+}
+
 /// Name of an environment's network.
 #[must_use]
 pub fn network(short: &str) -> String {
@@ -196,7 +202,7 @@ impl Plan {
     /// Name of a service's container.
     #[must_use]
     pub fn container(&self, service: &str) -> String {
-        format!("muster-{}-{service}", self.short)
+        container(&self.short, service)
     }
 
     /// Name and folder of a volume.

@@ -105,7 +105,10 @@ impl Actor {
             tokio::select! {
                 changed = self.wanted.changed() => return if changed.is_err() { Next::Closed } else { Next::Again },
                 Ok(()) = self.poke.changed() => {
-                    self.used_now();
+                    // Of who only looks at its data the relay knows nothing either.
+                    if self.door.quiet.load(SeqCst) == 0 {
+                        self.used_now();
+                    }
                     self.awaken().await;
                     return Next::Again;
                 }

@@ -72,8 +72,8 @@ impl Import<'_> {
         self.rest().await?;
         let masked = self.head.inputs.iter().any(|input| input.format() == SeedFormat::Mask);
         let order = &self.order.id;
-        let described =
-            seal::Described { view: &view, kinds: self.kinds(), finished, masked, order, freeze: Duration::ZERO };
+        let (writers, kinds) = (seal::writers(&view.specs), self.kinds());
+        let described = seal::Described { writers, kinds, finished, masked, order, freeze: Duration::ZERO };
         let from = self.setup.host.pool.environment(&self.environment);
         self.tell("reading the sealed files");
         seal::run(&self.setup.host, &from, &described, canaries).await

@@ -11,17 +11,32 @@ use super::feed::Finished;
 use super::made::Made;
 use super::scan::{self, Canaries, Tree};
 use super::sealed::{Part, Sealed, volume};
-use crate::engine::MountSpec;
-use crate::environments::View;
+use crate::engine::{ContainerSpec, MountSpec};
 use crate::environments::failure::Failure;
 use crate::host::Host;
 use crate::pool;
 
+/// By volume: the service that writes it, and the id of that service's image.
+pub(super) type Writers = BTreeMap<String, (String, String)>;
+
+/// Who writes which volume, as far as these containers do.
+pub(super) fn writers(specs: &BTreeMap<String, ContainerSpec>) -> Writers {
+    let mut writers = Writers::new();
+    for spec in specs.values() {
+        for mount in &spec.mounts {
+            let MountSpec::Volume { name, read_only: false, .. } = mount else { continue };
+            let Some((_, volume)) = name.split_once('-').and_then(|(_, rest)| rest.split_once('-')) else { continue };
+            writers.entry(volume.to_owned()).or_insert_with(|| (spec.part.clone(), spec.image_id.clone()));
+        }
+    }
+    writers
+}
+
 /// What is known of data that is to be sealed.
 #[derive(Debug)]
 pub(super) struct Described<'a> {
-    /// The environment that wrote it.
-    pub view: &'a View,
+    /// Who wrote it.
+    pub writers: Writers,
     /// Its stores.
     pub kinds: BTreeMap<String, StoreKind>,
     /// How they were left.
@@ -81,25 +96,13 @@ fn left(volume: &str, find: &scan::Find) -> Failure {
 
 fn part(described: &Described<'_>, volume: String, tree: Tree) -> Part {
     let mut part = Part { bytes: tree.bytes, files: tree.files, tree: tree.hash, ..Part::unknown(volume) };
-    let writes = |spec: &&crate::engine::ContainerSpec| {
-        spec.mounts.iter().any(|mount| match mount {
-            MountSpec::Volume { name, read_only, .. } => {
-                !read_only
-                    && name
-                        .split_once('-')
-                        .and_then(|(_, rest)| rest.split_once('-'))
-                        .is_some_and(|(_, name)| name == part.volume)
-            }
-            _ => false,
-        })
-    };
-    let Some(spec) = described.view.specs.values().find(writes) else { return part };
-    part.service.clone_from(&spec.part);
-    part.image.clone_from(&spec.image_id);
-    if let Some(kind) = described.kinds.get(&spec.part) {
+    let Some((service, image)) = described.writers.get(&part.volume) else { return part };
+    part.service.clone_from(service);
+    part.image.clone_from(image);
+    if let Some(kind) = described.kinds.get(service) {
         super::kind_name(*kind).clone_into(&mut part.kind);
     }
-    if let Some(finished) = described.finished.get(&spec.part) {
+    if let Some(finished) = described.finished.get(service) {
         part.version.clone_from(&finished.version);
         part.collation.clone_from(&finished.collation);
     }

@@ -2,24 +2,26 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use domain::environment::EnvironmentState;
-use domain::stack::{Durability, StoreKind};
+use domain::ids::EnvironmentId;
+use domain::stack::{Durability, MountSource, Stack, StoreKind};
 use futures::future::{join_all, try_join_all};
 use proto::v1;
 use tokio::process::{Child, Command};
+use tokio::sync::watch;
 
 use super::feed::{self, Finished};
 use super::scan::Canaries;
 use super::sealed::{Login, volume};
 use super::stack::Store;
-use super::{Made, Setup, elastic, postgres, seal, stack};
+use super::{Made, Setup, asleep, elastic, postgres, seal, stack};
 use crate::environments::failure::Failure;
-use crate::environments::{View, credentials};
+use crate::environments::{View, credentials, plan};
 use crate::freezer::{Boxed, Cgroups, Freezer as _};
 use crate::host::Host;
 
@@ -33,32 +35,64 @@ const SETTLES: Duration = Duration::from_secs(60);
 const ATTEMPTS: usize = 3;
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Takes a snapshot of an environment of this host.
+/// Takes a snapshot of an environment of this host: of what runs, or of what lies there if it is stopped.
 pub(super) async fn run(setup: &Setup, order: &v1::SeedOrder, environment: &str) -> Result<Made, Failure> {
-    let host = &setup.host;
-    let state = |text: &str| Failure::lasting("E_SNAPSHOT_STATE", format!("{text}; bring the environment up first"));
-    let mut views =
-        setup.environments.watch(environment).ok_or_else(|| state("the environment is not on this host"))?;
-    // An agent that has just begun finds out first what runs.
-    let settled = |view: &View| !matches!(view.observed.state, EnvironmentState::Pending | EnvironmentState::Starting);
-    let view = match tokio::time::timeout(SETTLES, views.wait_for(settled)).await {
-        Ok(Ok(view)) => view.clone(),
-        Ok(Err(_)) => return Err(state("the environment is not on this host any more")),
-        Err(_) => return Err(state("the environment is not ready")),
-    };
-    if view.observed.state != EnvironmentState::Ready {
-        return Err(state("the environment is not ready"));
+    let from = setup.host.pool.environment(environment);
+    if seal::volumes(&from).is_empty() {
+        return Err(Failure::lasting("E_SNAPSHOT_EMPTY", "the environment has no data on this host"));
     }
+    let missing = || state("it is not on this host");
+    // It does not go to sleep meanwhile. What is taken of it is no use of it: it does not live longer for that.
+    let guest = setup.environments.quiet_guest(environment).ok_or_else(missing)?;
+    for _ in 0..ATTEMPTS {
+        let mut views = setup.environments.watch(environment).ok_or_else(missing)?;
+        let view = settled(&mut views).await?;
+        match view.observed.state {
+            EnvironmentState::Ready | EnvironmentState::Failed => return live(setup, order, &view, environment).await,
+            EnvironmentState::Asleep => {
+                if let Some(made) = asleep::run(setup, order, environment, &view, &views).await? {
+                    return Ok(made);
+                }
+            }
+            EnvironmentState::Frozen => {
+                setup.tell(&order.id, "thawing the environment");
+                setup.environments.poke(environment);
+                let _ = tokio::time::timeout(SETTLES, guest.awake()).await;
+            }
+            _ => return Err(state("it is not up")),
+        }
+    }
+    Err(Failure::passing("E_SNAPSHOT_STATE", "the environment woke and slept again while its data was to be taken"))
+}
+
+fn state(text: &str) -> Failure {
+    Failure::lasting("E_SNAPSHOT_STATE", format!("the environment cannot be taken: {text}; bring it up first"))
+}
+
+/// How it stands, once it is not on its way up any more: an agent that has just begun finds out first what runs.
+async fn settled(views: &mut watch::Receiver<View>) -> Result<View, Failure> {
+    let settled = |view: &View| !matches!(view.observed.state, EnvironmentState::Pending | EnvironmentState::Starting);
+    let seen = tokio::time::timeout(SETTLES, views.wait_for(settled)).await;
+    match seen.map(|seen| seen.map(|view| view.clone())) {
+        Ok(Ok(view)) => Ok(view),
+        Ok(Err(_)) => Err(state("it is not on this host any more")),
+        Err(_) => Err(state("it is not ready")),
+    }
+}
+
+/// Of an environment that runs: everything stands still for one instant.
+async fn live(setup: &Setup, order: &v1::SeedOrder, view: &View, environment: &str) -> Result<Made, Failure> {
+    let host = &setup.host;
     let stack = setup.environments.stack(environment)?;
     let durability = stack.settings.durability;
+    let writers = writers(setup, view, &stack, environment).await?;
     let stores = stack::of(stack);
     setup.tell(&order.id, "writing down what is in memory");
-    let boxes = containers(host, &view, &stores).await?;
+    let boxes = containers(host, view, &stores).await?;
     settle(&boxes).await;
     let from = host.pool.environment(environment);
     host.pool.sync(from.clone()).await?;
-    let aside = host.pool.snapshot(&format!("import-{}", order.id));
-    host.pool.remove(aside.clone()).await?;
+    let aside = aside(host, order).await?;
     setup.tell(&order.id, "taking the data");
     let names = seal::volumes(&from);
     let take = || async {
@@ -74,9 +108,16 @@ pub(super) async fn run(setup: &Setup, order: &v1::SeedOrder, environment: &str)
         tokio::time::sleep(PAUSE).await;
         taken = still(host, &boxes, take()).await;
     }
+    // Of one that failed a service may be started again at any time.
+    if taken.is_ok() && view.observed.state == EnvironmentState::Failed {
+        let now = containers(host, view, &stores).await?;
+        if now.iter().any(|one| !boxes.iter().any(|other| other.boxed == one.boxed)) {
+            taken = Err(Failure::passing("E_FREEZE", "a service was started while its data was taken"));
+        }
+    }
     unsettle(&boxes, durability).await;
     let made = match taken {
-        Ok(freeze) => seal_aside(setup, order, &view, &stores, (&aside, freeze)).await,
+        Ok(freeze) => seal_aside(setup, order, writers, &stores, (&aside, freeze)).await,
         Err(why) => Err(why),
     };
     host.pool.remove(aside).await?;
@@ -84,10 +125,43 @@ pub(super) async fn run(setup: &Setup, order: &v1::SeedOrder, environment: &str)
     made
 }
 
-async fn seal_aside(
+/// Where the data is cloned to before it is read; empty.
+pub(super) async fn aside(host: &Host, order: &v1::SeedOrder) -> Result<PathBuf, Failure> {
+    let aside = host.pool.snapshot(&format!("import-{}", order.id));
+    host.pool.remove(aside.clone()).await?;
+    Ok(aside)
+}
+
+/// Who writes which volume: as the containers that the agent made say, else as the stack says of those that are there.
+pub(super) async fn writers(
+    setup: &Setup,
+    view: &View,
+    stack: &Stack,
+    environment: &str,
+) -> Result<seal::Writers, Failure> {
+    let mut writers = seal::writers(&view.specs);
+    let id: EnvironmentId = environment.parse().map_err(|why| Failure::lasting("E_ID", format!("{why}")))?;
+    let volumes = seal::volumes(&setup.host.pool.environment(environment));
+    for (name, service) in stack.services.iter().filter(|(name, _)| !view.specs.contains_key(*name)) {
+        let Some(found) = setup.host.engine.inspect(&plan::container(&id.short(), name)).await? else { continue };
+        let mounts = service.mounts.iter().enumerate().filter(|(_, mount)| !mount.read_only);
+        let declared = mounts.filter_map(|(index, mount)| match &mount.source {
+            MountSource::Volume(volume) => Some(volume.clone()),
+            MountSource::Anonymous => Some(format!("{name}.{index}")),
+            MountSource::Folder(_) | MountSource::Tmpfs => None,
+        });
+        let of_image = volumes.iter().filter(|volume| volume.starts_with(&format!("{name}.image"))).cloned();
+        for volume in declared.chain(of_image) {
+            writers.entry(volume).or_insert_with(|| (name.clone(), found.image.clone()));
+        }
+    }
+    Ok(writers)
+}
+
+pub(super) async fn seal_aside(
     setup: &Setup,
     order: &v1::SeedOrder,
-    view: &View,
+    writers: seal::Writers,
     stores: &BTreeMap<String, Store>,
     (aside, freeze): (&Path, Duration),
 ) -> Result<Made, Failure> {
@@ -100,7 +174,7 @@ async fn seal_aside(
         (name.clone(), Finished { login, ..Finished::default() })
     });
     let described =
-        seal::Described { view, kinds, finished: finished.collect(), masked: false, order: &order.id, freeze };
+        seal::Described { writers, kinds, finished: finished.collect(), masked: false, order: &order.id, freeze };
     let none = Canaries::new(&[]).map_err(|why| Failure::lasting("E_SEED_CANARY", why))?;
     seal::run(&setup.host, aside, &described, &none).await
 }

@@ -3,7 +3,7 @@
 use domain::authorize::{Action, Principal, authorize};
 use domain::environment::{EnvironmentState, Wanted};
 use domain::host::Liveness;
-use domain::ids::SeedId;
+use domain::ids::{PrincipalId, SeedId};
 use domain::name::Name;
 use domain::release::Digest;
 use domain::seed::{Begin, Data, Seed, SeedAddress, SeedState, newest};
@@ -15,9 +15,9 @@ use super::ledger::{self, Event};
 use super::seeds::{self, Sealed, SeedView};
 use super::{App, quotas, resolve};
 use crate::error::{Code, Error, Result};
-use crate::store::View;
 use crate::store::environment::EnvironmentRow;
 use crate::store::seed::SeedRow;
+use crate::store::{Tx, View};
 
 /// A seed that is ready, with its address for people.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -140,27 +140,9 @@ pub async fn snapshot(
                     let text = format!("the host of {} is not heard from", environment.environment.name);
                     return Err(Error::new(Code::HOST_UNREACHABLE, text));
                 }
-                let of = &environment.environment;
-                let id = SeedId::new(app.ids.uuid());
-                let mut seed = Seed::new(id, name.clone(), String::new(), principal.id, of.host, app.now());
-                (seed.snapshot, seed.app, seed.environment) = (true, of.app.clone(), Some(of.id));
-                let mut row = SeedRow { project: principal.project.clone(), seed, version: 0 };
-                let mut there = tx.seed_list(&principal.project).await?.into_iter();
-                if there.any(|other| other.seed.ended_at.is_none() && other.same_name(&row)) {
-                    let text = format!("you have a snapshot {name}; choose another name, or `muster seed rm` it");
-                    return Err(Error::new(Code::SEED_EXISTS, text));
-                }
-                row.version = tx.seed_put(&row).await?;
-                let stack = Sealed {
-                    stack_file: of.stack_file.clone(),
-                    file: environment.file.clone(),
-                    variables: of.variables.clone(),
-                    env_files: environment.env_files.clone(),
-                    canaries: Vec::new(),
-                };
-                seeds::seal(app, tx, &row, &stack).await?;
-                idempotency::note(app, tx, principal, key, id).await?;
-                let text = format!("of {}", of.name);
+                let row = take(app, tx, &environment, name.clone(), principal.id).await?;
+                idempotency::note(app, tx, principal, key, row.seed.id).await?;
+                let text = format!("of {}", environment.environment.name);
                 seeds::event(app, tx, ledger::by(principal), "environment.snapshot", &row, &text).await?;
                 seeds::view_of(tx, row, 0).await
             })
@@ -168,6 +150,38 @@ pub async fn snapshot(
         .await?;
     app.wake.host(view.row.seed.host);
     Ok(view)
+}
+
+/// A snapshot that its host is to take, with the stack of the environment.
+///
+/// # Errors
+/// The owner has one of this name.
+pub(super) async fn take(
+    app: &App,
+    tx: &mut dyn Tx,
+    environment: &EnvironmentRow,
+    name: Name,
+    owner: PrincipalId,
+) -> Result<SeedRow> {
+    let of = &environment.environment;
+    let mut seed = Seed::new(SeedId::new(app.ids.uuid()), name, String::new(), owner, of.host, app.now());
+    (seed.snapshot, seed.app, seed.environment) = (true, of.app.clone(), Some(of.id));
+    let mut row = SeedRow { project: environment.project.clone(), seed, version: 0 };
+    let mut there = tx.seed_list(&environment.project).await?.into_iter();
+    if there.any(|other| other.seed.ended_at.is_none() && other.same_name(&row)) {
+        let text = format!("you have a snapshot {}; choose another name, or `muster seed rm` it", row.seed.name);
+        return Err(Error::new(Code::SEED_EXISTS, text));
+    }
+    row.version = tx.seed_put(&row).await?;
+    let stack = Sealed {
+        stack_file: of.stack_file.clone(),
+        file: environment.file.clone(),
+        variables: of.variables.clone(),
+        env_files: environment.env_files.clone(),
+        canaries: Vec::new(),
+    };
+    seeds::seal(app, tx, &row, &stack).await?;
+    Ok(row)
 }
 
 /// Brings the data of an environment back to what it began with, or with `undo` to what it was before the last reset.

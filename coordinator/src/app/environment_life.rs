@@ -3,18 +3,14 @@
 use std::time::Duration;
 
 use domain::authorize::{Action, Principal, authorize};
-use domain::environment::life::{Expiry, Tenure};
+use domain::environment::life::Tenure;
 use domain::environment::{Source, Wanted};
-use domain::event::Actor;
-use domain::host::Liveness;
-use domain::stack::Ttl;
 
 use super::environments::{self, EnvironmentView, resource};
-use super::ledger::Event;
-use super::{App, Ctx, apps, resolve};
+use super::{App, apps, resolve};
 use crate::error::{Code, Error, Result};
+use crate::store::Tx;
 use crate::store::environment::EnvironmentRow;
-use crate::store::{PROJECT, Tx};
 
 /// Longest time that an environment can be kept for at once.
 const MOST: Duration = Duration::from_secs(366 * 86_400);
@@ -209,89 +205,4 @@ fn services(row: &EnvironmentRow, service: &str, build: bool) -> Result<Vec<Stri
         return Err(Error::new(Code::ENV_SERVICE, text));
     }
     Ok(vec![service.to_owned()])
-}
-
-/// Warns of environments that end soon, and ends those that were warned of. Hosts that are not heard from keep theirs:
-/// nobody knows how those are used.
-///
-/// # Errors
-/// What the store says.
-pub async fn expire(app: &App) -> Result<()> {
-    let due: Vec<EnvironmentRow> = app
-        .store
-        .read(|view| {
-            Box::pin(async move {
-                let mut due = Vec::new();
-                for row in view.environment_list(PROJECT, None).await? {
-                    if expiry(app, &row) == Expiry::Keep {
-                        continue;
-                    }
-                    let host = view.host_get(row.environment.host).await?;
-                    if host.is_some_and(|host| app.liveness(&host) == Liveness::Ready) {
-                        due.push(row);
-                    }
-                }
-                Ok::<_, Error>(due)
-            })
-        })
-        .await?;
-    for row in due {
-        let (id, host) = (row.environment.id, row.environment.host);
-        let ended = app
-            .store
-            .write(|tx| {
-                Box::pin(async move {
-                    // It may have been used in between.
-                    let Some(row) = tx.environment_get(id).await? else { return Ok(false) };
-                    end(app, tx, row).await
-                })
-            })
-            .await?;
-        if ended {
-            app.wake.host(host);
-        }
-    }
-    Ok(())
-}
-
-fn expiry(app: &App, row: &EnvironmentRow) -> Expiry {
-    let mortal = row.environment.run.is_none() && row.environment.wanted == Wanted::Up && row.gone_at.is_none();
-    match row.life.ttl {
-        Some(ttl) if mortal => tenure(row).expiry(Ttl(ttl), app.now()),
-        _ => Expiry::Keep,
-    }
-}
-
-/// Warns of one environment's end, or ends it. True: its host has something to do.
-async fn end(ctx: &App, tx: &mut dyn Tx, mut row: EnvironmentRow) -> Result<bool> {
-    let step = expiry(ctx, &row);
-    let name = row.environment.name.clone();
-    match step {
-        Expiry::Keep => return Ok(false),
-        Expiry::Warn(ends) => {
-            row.life.warned = Some((ends, ctx.now()));
-            tx.environment_put(&row).await?;
-            let left = domain::time::format_duration(ends.since(ctx.now()));
-            let text = format!("{name} is not used; it is removed in {left}. `muster env keep {name}` keeps it");
-            event(ctx, tx, &row, "environment.expiring", text).await?;
-        }
-        Expiry::Remove => {
-            // Here its data is to become a snapshot first, once there are snapshots.
-            row.environment.wanted = Wanted::Down;
-            row.environment.generation = row.environment.generation.next();
-            tx.environment_put(&row).await?;
-            let text = format!("{name} was not used for its ttl and not kept after the warning");
-            event(ctx, tx, &row, "environment.expired", text).await?;
-        }
-    }
-    Ok(step == Expiry::Remove)
-}
-
-async fn event(ctx: &Ctx, tx: &mut dyn Tx, row: &EnvironmentRow, kind: &'static str, text: String) -> Result<()> {
-    Event::new(Actor::Coordinator, kind, row.environment.id)
-        .scope(row.environment.id)
-        .text(text)
-        .append(ctx, tx, &row.project)
-        .await?;
-    Ok(())
 }

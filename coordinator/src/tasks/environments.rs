@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use crate::app::environment_life;
+use crate::app::environment_end;
 use crate::error::Result;
 use crate::grpc::Api;
 
+/// A pause while another coordinator leads.
 const EVERY: Duration = Duration::from_secs(30);
 
 /// Looks until the coordinator stops.
@@ -20,8 +21,8 @@ pub async fn run(api: Api) {
 }
 
 async fn look(api: &Api) -> Result<Duration> {
-    if api.sessions.stale().is_none() {
-        environment_life::expire(&api.app).await?;
+    if api.sessions.stale().is_some() {
+        return Ok(EVERY);
     }
-    Ok(EVERY)
+    environment_end::expire(&api.app).await
 }

@@ -150,6 +150,7 @@ fn read(found: ContainerInspectResponse) -> Container {
         started_at: if started.starts_with("0001-") { String::new() } else { started },
         out_of_memory: state.oom_killed.unwrap_or(false),
         bound: found.mounts.unwrap_or_default().iter().any(bound),
+        image: found.image.unwrap_or_default(),
     }
 }
 

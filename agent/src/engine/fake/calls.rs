@@ -230,6 +230,7 @@ impl Engine for Fake {
             started_at: if one.starts == 0 { String::new() } else { format!("start {}", one.starts) },
             out_of_memory: false,
             bound: one.spec.mounts.iter().any(|mount| matches!(mount, MountSpec::Bind { .. })),
+            image: one.spec.image_id.clone(),
         }))
     }
 
