@@ -146,8 +146,6 @@ pub struct Service {
     pub group_add: Vec<String>,
     /// Its processes cannot gain rights, by set-uid programs for example.
     pub no_new_privileges: bool,
-    /// The data that it begins with; a store's own, or the stack's.
-    pub seed: Option<SeedRef>,
     /// It has a way out of the environment's network.
     pub egress: bool,
     /// What is done when sources change, for who watches.

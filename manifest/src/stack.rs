@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use domain::stack::{SeedRef, Service, Stack};
+use domain::stack::{Service, Stack};
 
 use self::profiles::Profiles;
 use crate::dotenv;
@@ -88,8 +88,6 @@ struct Scope<'a> {
     left_out: BTreeMap<String, String>,
     secrets: given::Declared,
     configs: given::Declared,
-    /// What stores begin with that say nothing else.
-    seed: Option<SeedRef>,
 }
 
 /// Everything about a stack file, also where it has problems.
@@ -196,8 +194,7 @@ fn read_stack(
         r.problem(Code::StackRange, node.pos, message, "ask for one with --profile or COMPOSE_PROFILES");
         return None;
     }
-    let seed = settings.seed.clone();
-    let scope = Scope { files, volumes, networks, services, left_out, secrets, configs, seed };
+    let scope = Scope { files, volumes, networks, services, left_out, secrets, configs };
     let services = read_services(r, entries, &scope);
     Some(Stack { services, volumes: scope.volumes.into_iter().collect(), settings })
 }

@@ -11,7 +11,13 @@ use crate::yaml::{Node, Value};
 
 pub(super) const TOP: Keys =
     Keys { known: &["seed", "durability", "idle", "ttl", "quota", "credentials"], absent: &[] };
-pub(super) const SERVICE: Keys = Keys { known: &["kind", "seed", "egress"], absent: &[] };
+pub(super) const SERVICE: Keys = Keys {
+    known: &["kind", "egress"],
+    absent: &[(
+        "seed",
+        "one seed has the data of all stores: name it in `x-muster` of the file, and import it with what this service is to begin with",
+    )],
+};
 pub(super) const IDLE: Keys = Keys { known: &["freeze", "stop"], absent: &[] };
 pub(super) const QUOTA: Keys = Keys { known: &["cpu", "memory", "disk"], absent: &[] };
 
@@ -19,14 +25,6 @@ pub(super) const QUOTA: Keys = Keys { known: &["cpu", "memory", "disk"], absent:
 const SOON: Duration = Duration::from_millis(100);
 /// Shortest and longest of all times here.
 const TIMES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(365 * 86_400));
-
-/// What a service says about its data and its way out.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(super) struct OfService {
-    /// The outer none: it says nothing; the inner: it begins empty.
-    pub(super) seed: Option<Option<SeedRef>>,
-    pub(super) egress: bool,
-}
 
 /// `x-muster` of the file.
 pub(super) fn top(r: &mut Reader, node: &Node) -> Settings {
@@ -45,16 +43,11 @@ pub(super) fn top(r: &mut Reader, node: &Node) -> Settings {
     }
 }
 
-/// `x-muster` of a service, apart from its kind.
-pub(super) fn of_service(r: &mut Reader, fields: Fields<'_>, place: &str) -> OfService {
-    let Some(node) = fields.get("x-muster") else { return OfService::default() };
-    let place = format!("x-muster of {place}");
+/// Whether a service has a way out.
+pub(super) fn egress(r: &mut Reader, fields: Fields<'_>, place: &str) -> bool {
     // Its keys are checked by whoever reads the kind.
-    let get = |key: &str| node.get(key).filter(|node| !node.is_null());
-    OfService {
-        seed: get("seed").and_then(|node| seed(r, node, &format!("seed in {place}"))),
-        egress: get("egress").and_then(|node| r.boolean(node, &format!("egress in {place}"))).unwrap_or(false),
-    }
+    let node = fields.get("x-muster").and_then(|node| node.get("egress")).filter(|node| !node.is_null());
+    node.and_then(|node| r.boolean(node, &format!("egress in x-muster of {place}"))).unwrap_or(false)
 }
 
 /// The inner none: `none`, begin empty.

@@ -38,7 +38,6 @@ pub(super) fn read(
     if store == Some(StoreKind::Elasticsearch) {
         store::single_node(r, fields, place, limits.memory, &mut environment);
     }
-    let muster = muster::of_service(r, fields, place);
     let mounts = mounts::read(r, fields, place, scope);
     let mut depends_on =
         fields.get("depends_on").map(|node| waits.read(r, node, name, place, scope)).unwrap_or_default();
@@ -47,9 +46,7 @@ pub(super) fn read(
     }
     Some(Service {
         store,
-        // A service's own word first, then the stack's for its stores.
-        seed: muster.seed.unwrap_or_else(|| scope.seed.clone().filter(|_| store.is_some())),
-        egress: muster.egress,
+        egress: muster::egress(r, fields, place),
         watch: develop::read(r, fields, place),
         aliases: networks::aliases(r, fields, place, scope),
         files: given::read(r, fields, place, &mounts, scope),

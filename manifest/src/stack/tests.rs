@@ -239,7 +239,7 @@ fn cases() -> Vec<(String, Code, &'static str)> {
         with("extends: { file: b.yaml, service: b }", Code::StackFile, "does not exist"),
         with("extends: { service: wbe }", Code::StackReference, "did you mean \"web\""),
         with("extends: web", Code::StackDependencyCycle, "extend each other"),
-        with("x-muster: { seed: a@ }", Code::StackValue, "NAME@VERSION"),
+        with("x-muster: { seed: own@1 }", Code::StackUnsupported, "one seed has the data of all stores"),
         with("devices: [/dev/kvm]", Code::StackRefused, "\"devices\""),
         with("volumes: ['/var/run/docker.sock:/var/run/docker.sock']", Code::StackRefused, "engine's socket"),
         with("volumes: ['/etc:/etc']", Code::StackRefused, "of the host"),

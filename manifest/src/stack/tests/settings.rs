@@ -44,15 +44,18 @@ fn a_time_that_was_left_out_gives_way_to_the_one_that_was_written() {
 }
 
 #[test]
-fn stores_begin_with_the_stacks_seed_and_services_with_their_own() {
-    let text = "x-muster: { seed: all }\nservices:\n  db: { image: postgres }\n  other: { image: mysql, x-muster: { seed: own@1 } }\n  \
-                empty: { image: redis, x-muster: { seed: none } }\n  web: { image: a, x-muster: { egress: true } }\n";
-    let stack = plain(text).unwrap().stack;
-    let seed = |name: &str| stack.services[name].seed.as_ref().map(ToString::to_string);
-    assert_eq!(
-        ["db", "other", "empty", "web"].map(seed),
-        [Some("all".to_owned()), Some("own@1".to_owned()), None, None]
-    );
+fn a_seed_of_a_single_service_is_refused_where_it_stands() {
+    for seed in ["own@1", "none"] {
+        let text = format!(
+            "x-muster: {{ seed: all }}\nservices:\n  db: {{ image: postgres, x-muster: {{ seed: {seed} }} }}\n"
+        );
+        let problems = plain(&text).unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!((problems[0].code, problems[0].line), (Code::StackUnsupported, 3));
+        assert!(problems[0].to_string().contains("one seed has the data of all stores"), "{}", problems[0]);
+    }
+    let stack =
+        plain("services:\n  web: { image: a, x-muster: { egress: true } }\n  db: { image: postgres }\n").unwrap().stack;
     assert!(stack.services["web"].egress && !stack.services["db"].egress);
 }
 
