@@ -98,6 +98,8 @@ struct Active {
     cancel: watch::Sender<bool>,
     /// The coordinator has the result.
     acknowledged: watch::Sender<bool>,
+    /// What the coordinator said about the seed of its stack.
+    seed: watch::Sender<Option<v1::RunSeed>>,
     /// Told last; none once it is a result, which the outbox keeps.
     told: Option<v1::RunReport>,
 }
@@ -109,6 +111,11 @@ impl Shared {
 
     fn folder(&self, id: &str) -> Folder {
         Folder::new(self.setup.state_dir.join("runs").join(id))
+    }
+
+    /// What the coordinator says about the seed of a run's stack; none: the run has ended.
+    fn seed(&self, id: &str) -> Option<watch::Receiver<Option<v1::RunSeed>>> {
+        self.active().get(id).map(|active| active.seed.subscribe())
     }
 
     /// Tells how a run stands.
@@ -157,7 +164,11 @@ impl Runs {
         if order.cancel {
             return self.cancel(&order).await;
         }
-        if self.shared.active().contains_key(&id) {
+        let said = self.shared.active().get(&id).map(|active| active.seed.clone());
+        if let Some(said) = said {
+            if order.seed.is_some() {
+                said.send_replace(order.seed);
+            }
             return self.tell_again(&id);
         }
         let folder = self.shared.folder(&id);
@@ -209,7 +220,8 @@ impl Runs {
     fn begin(&self, id: String, record: Record) {
         let (cancel, cancelled) = watch::channel(record.cancel);
         let (acknowledged, acks) = watch::channel(false);
-        self.shared.active().insert(id.clone(), Active { cancel, acknowledged, told: None });
+        let seed = watch::Sender::new(record.order.seed.clone());
+        self.shared.active().insert(id.clone(), Active { cancel, acknowledged, seed, told: None });
         let drive = drive::Drive::new(Arc::clone(&self.shared), id.clone(), record, cancelled, acks);
         let shared = Arc::clone(&self.shared);
         tokio::spawn(async move {

@@ -28,6 +28,7 @@ pub mod resolve;
 pub mod rollout_turn;
 pub mod rollout_view;
 pub mod rollouts;
+pub mod run_seeds;
 pub mod runs;
 pub mod seed_copies;
 pub mod seed_copy_reports;

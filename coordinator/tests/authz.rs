@@ -125,6 +125,7 @@ fn open_run(id: Uuid, owner: domain::ids::PrincipalId, server: &Server) -> Run {
         owner,
         host: None,
         environment: None,
+        seed: None,
         state: RunState::Queued,
         cancel: true,
         verdict: None,

@@ -5,6 +5,7 @@ mod ending;
 mod import;
 mod moving;
 mod removal;
+mod running;
 
 use bytes::Bytes;
 use proto::v1;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::ids::{BuildId, EnvironmentId, HostId, PrincipalId, RunId};
+use crate::ids::{BuildId, EnvironmentId, HostId, PrincipalId, RunId, SeedId};
 use crate::name::Name;
-use crate::release::Commit;
+use crate::release::{Commit, Digest};
 use crate::time::Timestamp;
 
 /// What is tested.
@@ -146,6 +146,17 @@ pub fn verdict(ended: &Ended, report: &ReportOutcome) -> (Verdict, Option<&'stat
     }
 }
 
+/// The seed that a run's environment begins with.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RunSeed {
+    /// The seed.
+    pub id: SeedId,
+    /// Its address, for people: `NAME@VERSION`.
+    pub address: String,
+    /// Its digest.
+    pub digest: Digest,
+}
+
 /// One execution of named tests.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Run {
@@ -169,6 +180,8 @@ pub struct Run {
     pub host: Option<HostId>,
     /// The fresh environment made for it.
     pub environment: Option<EnvironmentId>,
+    /// What its environment begins with; none: empty data, or that is not known yet.
+    pub seed: Option<RunSeed>,
     /// State.
     pub state: RunState,
     /// Cancel was asked for.

@@ -64,6 +64,7 @@ impl Outcome {
             took_micros: proto::convert::micros(self.took),
             detail: String::new(),
             result: super::result_id(&record.order.id),
+            seed: String::new(),
             first_line: false,
         }
     }

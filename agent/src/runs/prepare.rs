@@ -59,6 +59,7 @@ pub(super) async fn run(shared: &Shared, record: &mut Record, home: &Folder) -> 
         }
         None => None,
     };
+    record.order.seed = seed(shared, record, &plan).await?;
     let view = environment(shared, record, home, &plan, images).await?;
     let unknown = || Failure::lasting("E_RUN_SERVICE", format!("the stack has no service {}", plan.service));
     let service = view.specs.get(plan.service.as_str()).ok_or_else(unknown)?;
@@ -192,6 +193,33 @@ async fn images(shared: &Shared, record: &Record, plan: &Plan) -> Result<BTreeMa
     Ok(alike.map(|(service, _)| (service.clone(), name.clone())).collect())
 }
 
+/// What the environment begins with. The coordinator knows which version of the stack's seed that is, and has it brought
+/// here.
+async fn seed(shared: &Shared, record: &Record, plan: &Plan) -> Result<Option<v1::RunSeed>, Failure> {
+    let Some(seed) = &plan.stack.settings.seed else { return Ok(None) };
+    let ended = || Failure::lasting("E_RUN_SEED", format!("the run ended while it waited for the seed {seed}"));
+    let mut said = shared.seed(&record.order.id).ok_or_else(ended)?;
+    shared.tell(v1::RunReport {
+        id: record.order.id.clone(),
+        state: v1::RunState::Preparing.into(),
+        detail: format!("waiting for the seed {seed}"),
+        seed: seed.to_string(),
+        ..Default::default()
+    });
+    let said = match tokio::time::timeout(READY, said.wait_for(Option::is_some)).await {
+        Ok(Ok(said)) => said.clone().unwrap_or_default(),
+        Ok(Err(_)) => return Err(ended()),
+        Err(_) => {
+            let text = format!("the coordinator did not bring the seed {seed} here within {READY:?}");
+            return Err(Failure::lasting("E_RUN_SEED", text));
+        }
+    };
+    match &said.refused {
+        Some(why) => Err(Failure::lasting(&why.code, why.text.clone())),
+        None => Ok(Some(said)),
+    }
+}
+
 async fn environment(
     shared: &Shared,
     record: &mut Record,
@@ -216,6 +244,8 @@ async fn environment(
         file: plan.stack_path.clone(),
         env_files: plan.files.clone().into_iter().collect(),
         run: record.order.id.clone(),
+        data_from: record.order.seed.as_ref().map(|seed| seed.data_from.clone()).unwrap_or_default(),
+        seed: record.order.seed.as_ref().map(|seed| seed.address.clone()).unwrap_or_default(),
         ..Default::default()
     };
     let places = &shared.setup.places;

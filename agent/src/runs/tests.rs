@@ -115,11 +115,15 @@ impl Rig {
     }
 
     fn with(app: &str) -> Self {
+        Self::of(app, STACK)
+    }
+
+    fn of(app: &str, stack: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let origin = folder.path().join("origin");
         std::fs::create_dir_all(origin.join("src")).unwrap();
         for (name, text) in
-            [("muster.yaml", app), ("compose.yaml", STACK), ("web.env", "FROM_FILE=yes\n"), ("src/bot.py", "x\n")]
+            [("muster.yaml", app), ("compose.yaml", stack), ("web.env", "FROM_FILE=yes\n"), ("src/bot.py", "x\n")]
         {
             std::fs::write(origin.join(name), text).unwrap();
         }
@@ -333,6 +337,41 @@ async fn a_service_that_dies_fails_the_run_before_it_begins() {
     assert!(code(&report).starts_with("E_ENV"), "{report:?}");
     agent.acknowledge(&report).await;
     assert!(rig.is_clean());
+}
+
+#[tokio::test]
+async fn a_stack_with_a_seed_waits_for_what_the_coordinator_says_of_it() {
+    let refused = v1::Reason { code: "E_SEED_UNKNOWN".to_owned(), text: "there is no seed staging".to_owned() };
+    let nowhere = v1::RunSeed {
+        address: "staging@1".to_owned(),
+        data_from: format!("seed:{}", "ab".repeat(32)),
+        ..v1::RunSeed::default()
+    };
+    // What is said is acted on: the second one is not in this host's pool.
+    for (said, expected) in [
+        (v1::RunSeed { refused: Some(refused), ..v1::RunSeed::default() }, "E_SEED_UNKNOWN"),
+        (nowhere, "E_SEED_MISSING"),
+    ] {
+        let rig = Rig::of(APP, &format!("x-muster: {{ seed: staging }}\n{STACK}"));
+        let agent = rig.start("echo never").await;
+        agent.runs.order(rig.order("unit")).await;
+        until("the question for the seed", async || {
+            agent
+                .runs
+                .shared
+                .active()
+                .get(RUN)
+                .and_then(|run| run.told.clone())
+                .is_some_and(|told| told.seed == "staging")
+        })
+        .await;
+        assert!(agent.environments.ids().is_empty(), "nothing is made before its data is known");
+        agent.runs.order(v1::RunOrder { seed: Some(said), ..rig.order("unit") }).await;
+        let report = agent.result().await;
+        assert_eq!((report.verdict(), code(&report)), (v1::Verdict::Errored, expected), "{report:?}");
+        agent.acknowledge(&report).await;
+        assert!(rig.is_clean());
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use domain::authorize::{Action, Principal, Resource, authorize};
 use domain::event::Actor;
 use domain::host::Liveness;
-use domain::ids::{HostId, RunId};
+use domain::ids::{HostId, RunId, SeedId};
 use domain::label::Selector;
 use domain::name::Name;
 use domain::placement::{Among, Candidate, Request, place};
@@ -12,6 +12,7 @@ use domain::run::{Run, RunState, Subject, Verdict};
 
 use super::idempotency::{self, Key};
 use super::ledger::{self, Event};
+use super::run_seeds::{self, Told};
 use super::{Ctx, builds, resolve, text};
 use crate::error::{Code, Error, Result};
 use crate::store::run::RunRow;
@@ -75,6 +76,7 @@ pub async fn start(ctx: &Ctx, principal: &Principal, ask: &Start, key: Option<&K
                 let run = new_run(ctx, tx, principal, ask, &app, &tests).await?;
                 let mut row = RunRow { project: principal.project.clone(), run, detail: String::new(), version: 0 };
                 row.version = tx.run_put(&row).await?;
+                run_seeds::remember(tx, principal, row.run.id).await?;
                 if selector.to_string() != DEFAULT_SELECTOR {
                     tx.meta_put(&selector_key(row.run.id), &selector.to_string()).await?;
                 }
@@ -136,6 +138,7 @@ async fn new_run(
         owner: principal.id,
         host: None,
         environment: None,
+        seed: None,
         state: RunState::Queued,
         cancel: false,
         verdict: None,
@@ -174,7 +177,7 @@ async fn view_of<V: View + ?Sized>(ctx: &Ctx, view: &mut V, row: RunRow) -> Resu
                 host.host.name
             )
         }
-        _ => row.detail.clone(),
+        _ => run_seeds::waiting(view, &row).await?.unwrap_or_else(|| row.detail.clone()),
     };
     let host = host.map(|host| host.host.name.to_string()).unwrap_or_default();
     Ok(RunView { row, owner, host, waiting })
@@ -322,7 +325,9 @@ async fn assign(ctx: &Ctx, tx: &mut dyn Tx, mut row: RunRow) -> Result<Option<Ho
         candidates.push(Candidate { host: &host.host, liveness: ctx.liveness(host), load, memory_bytes: 0 });
     }
     let request = Request { among: Among::Labels(selector.clone()), memory_bytes: 0, disk_bytes: 0 };
-    match place(&request, &candidates) {
+    let near = run_seeds::near(ctx, tx, &row).await?;
+    let near: Vec<_> = candidates.iter().filter(|one| near.contains(&one.host.id)).copied().collect();
+    match place(&request, &near).or_else(|_| place(&request, &candidates)) {
         Ok(id) => {
             row.run.state = RunState::Assigned;
             row.run.host = Some(id);
@@ -357,6 +362,8 @@ pub struct Ordered {
     pub owner: String,
     /// The build's image, when the subject is a build.
     pub image: Option<Image>,
+    /// What is known of the data that its environment begins with.
+    pub seed: Option<Told>,
 }
 
 /// The runs that a host should have.
@@ -371,7 +378,8 @@ pub async fn of_host<V: View + ?Sized>(view: &mut V, host: HostId) -> Result<Vec
             Subject::Tree => None,
             Subject::Build(id) => view.build_get(id).await?.map(|build| build.build.image),
         };
-        all.push(Ordered { row, owner, image });
+        let seed = run_seeds::told(view, &row, host).await?;
+        all.push(Ordered { row, owner, image, seed });
     }
     Ok(all)
 }
@@ -397,19 +405,22 @@ pub struct Reported {
     pub detail: String,
     /// The first line of output has come.
     pub first_line: bool,
+    /// The seed that its stack names, while the host waits for it; empty: it waits for none.
+    pub seed: String,
 }
 
-/// Takes in what a host tells about one of its runs. A run only moves on, and its verdict is written once.
+/// Takes in what a host tells about one of its runs. A run only moves on, and its verdict is written once. Answers the seed
+/// that the host waits for.
 ///
 /// # Errors
 /// What the store says.
-pub async fn report(ctx: &Ctx, host: &crate::auth::Agent, told: Reported) -> Result<()> {
+pub async fn report(ctx: &Ctx, host: &crate::auth::Agent, told: Reported) -> Result<Option<SeedId>> {
     ctx.store
         .write(|tx| {
             Box::pin(async move {
-                let Some(row) = tx.run_get(told.id).await? else { return Ok(()) };
+                let Some(row) = tx.run_get(told.id).await? else { return Ok(None) };
                 if row.run.host != Some(host.id) || row.run.state == RunState::Finished {
-                    return Ok(());
+                    return Ok(None);
                 }
                 take_in(ctx, tx, host, row, told).await
             })
@@ -417,8 +428,18 @@ pub async fn report(ctx: &Ctx, host: &crate::auth::Agent, told: Reported) -> Res
         .await
 }
 
-async fn take_in(ctx: &Ctx, tx: &mut dyn Tx, host: &crate::auth::Agent, mut row: RunRow, told: Reported) -> Result<()> {
+async fn take_in(
+    ctx: &Ctx,
+    tx: &mut dyn Tx,
+    host: &crate::auth::Agent,
+    mut row: RunRow,
+    told: Reported,
+) -> Result<Option<SeedId>> {
     let before = row.clone();
+    let waits = !told.seed.is_empty() && told.state < RunState::Running;
+    if waits {
+        run_seeds::ask(ctx, tx, &mut row, &told.seed).await?;
+    }
     let run = &mut row.run;
     run.state = run.state.max(told.state);
     if told.first_line && run.first_line_at.is_none() {
@@ -446,7 +467,7 @@ async fn take_in(ctx: &Ctx, tx: &mut dyn Tx, host: &crate::auth::Agent, mut row:
     if row != before {
         tx.run_put(&row).await?;
     }
-    Ok(())
+    Ok(row.run.seed.filter(|_| waits).map(|seed| seed.id))
 }
 
 fn verdict_name(verdict: Verdict) -> &'static str {

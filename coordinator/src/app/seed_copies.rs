@@ -70,10 +70,15 @@ pub async fn waits<V: View + ?Sized>(view: &mut V, row: &EnvironmentRow) -> Resu
 
 /// How far what an environment waits for is, for people.
 pub(super) async fn waiting<V: View + ?Sized>(view: &mut V, row: &EnvironmentRow) -> Result<Option<String>> {
-    let Some(copy) = waits(view, row).await?.filter(|row| row.copy.state == SeedState::Making) else {
-        return Ok(None);
-    };
-    let store = view.seed_copy_get(copy.copy.seed, Place::Store).await?;
+    let Some(copy) = waits(view, row).await? else { return Ok(None) };
+    how_far(view, copy.copy.seed, row.environment.host).await
+}
+
+/// How far a seed is that is brought to a host, for people; none: it is not under way.
+pub(super) async fn how_far<V: View + ?Sized>(view: &mut V, seed: SeedId, host: HostId) -> Result<Option<String>> {
+    let copy = view.seed_copy_get(seed, Place::Host(host)).await?;
+    let Some(copy) = copy.filter(|row| row.copy.state == SeedState::Making) else { return Ok(None) };
+    let store = view.seed_copy_get(seed, Place::Store).await?;
     let Some(store) = store.filter(|row| row.copy.state == SeedState::Making) else {
         return Ok(Some(copy.copy.detail));
     };
@@ -135,7 +140,10 @@ async fn order(ctx: &Ctx, tx: &mut dyn Tx, seed: &SeedRow, place: Place, host: H
 }
 
 /// Wakes all hosts that have something to do for copies of the seed.
-pub(super) async fn wake(app: &App, seed: SeedId) -> Result<()> {
+///
+/// # Errors
+/// What the store says.
+pub async fn wake(app: &App, seed: SeedId) -> Result<()> {
     let copies =
         app.store.read(|view| Box::pin(async move { Ok::<_, Error>(view.seed_copy_list(seed).await?) })).await?;
     for row in copies.iter().filter(|row| row.copy.state.pending()) {

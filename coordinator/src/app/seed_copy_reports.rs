@@ -6,7 +6,7 @@ use proto::convert::seed::Reported;
 use proto::v1::SeedWork;
 
 use super::seed_copies::fail_environments;
-use super::{App, ledger, seed_copies, seeds, text};
+use super::{App, ledger, run_seeds, seed_copies, seeds, text};
 use crate::auth::Agent;
 use crate::error::{Code, Error, Result};
 use crate::store::Tx;
@@ -105,8 +105,10 @@ async fn fail(
     }
     if !pushed {
         fail_environments(app, tx, &row.copy, agent.id).await?;
-        return Ok(Vec::new());
+        run_seeds::fail(tx, &row.copy, agent.id).await?;
+        return Ok(vec![agent.id]);
     }
+    let mut woken = Vec::new();
     // Who waits for it to come into the store waits in vain.
     for mut other in tx.seed_copy_list(row.copy.seed).await? {
         if let (Place::Host(host), SeedState::Making) = (other.copy.place, other.copy.state) {
@@ -115,9 +117,11 @@ async fn fail(
             other.copy.detail.clear();
             tx.seed_copy_put(&other).await?;
             fail_environments(app, tx, &other.copy, host).await?;
+            run_seeds::fail(tx, &other.copy, host).await?;
+            woken.push(host);
         }
     }
-    Ok(Vec::new())
+    Ok(woken)
 }
 
 /// The store's copies of these seeds are not whole any more: they are pushed again when somebody needs them.

@@ -9,7 +9,7 @@ use domain::seed::{Seed, SeedAddress, SeedState};
 use serde::{Deserialize, Serialize};
 
 use super::ledger::{self, Event};
-use super::{App, Ctx, chunks, resolve, seed_copies, text};
+use super::{App, Ctx, chunks, resolve, run_seeds, seed_copies, text};
 use crate::error::{Code, Error, Result};
 use crate::store::secret::SecretRow;
 use crate::store::seed::SeedRow;
@@ -235,7 +235,8 @@ async fn one_version(tx: &mut dyn Tx, principal: &Principal, given: &str, row: &
 
 async fn unused(tx: &mut dyn Tx, row: &SeedRow, address: &str) -> Result<()> {
     let users = tx.seed_environments(row.seed.id).await?;
-    if users.is_empty() {
+    let runs = run_seeds::users(tx, row.seed.id).await?;
+    if users.is_empty() && runs.is_empty() {
         return Ok(());
     }
     let mut names = Vec::new();
@@ -244,10 +245,12 @@ async fn unused(tx: &mut dyn Tx, row: &SeedRow, address: &str) -> Result<()> {
         let owner = owner.map(|owner| owner.name.to_string()).unwrap_or_default();
         names.push(format!("{owner}/{}", user.environment.name));
     }
-    if users.len() > names.len() {
-        names.push(format!("{} more", users.len() - names.len()));
+    names.extend(runs.iter().take(10).map(|run| format!("run {}", run.run.id.short())));
+    let all = users.len() + runs.len();
+    if all > names.len() {
+        names.push(format!("{} more", all - names.len()));
     }
-    let text = format!("{address} is what {} began with; take them down first", names.join(", "));
+    let text = format!("{address} is what {} began with; take them down first, or wait for runs", names.join(", "));
     Err(Error::new(Code::SEED_IN_USE, text))
 }
 

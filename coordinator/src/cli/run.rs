@@ -220,6 +220,9 @@ fn print_list(runs: &[v1::Run], output: &Output) {
 
 fn print_run(run: &v1::Run, output: &Output) {
     head(run, output);
+    if !run.seed.is_empty() {
+        output.line(&format!("  data: {}", run.seed));
+    }
     if run.state() == v1::RunState::Finished {
         print_verdict(run, output);
     } else {

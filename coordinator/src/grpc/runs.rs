@@ -41,6 +41,7 @@ fn message(view: &RunView) -> v1::Run {
         finished_at: run.finished_at.map_or(0, |at| at.0),
         took_micros: run.took.map_or(0, proto::convert::micros),
         waiting: view.waiting.clone(),
+        seed: run.seed.as_ref().map(|seed| seed.address.clone()).unwrap_or_default(),
     }
 }
 

@@ -11,6 +11,7 @@ use domain::time::Timestamp;
 use proto::v1::{self, coordinator_message::Message, seed_order::Work};
 
 use super::Sessions;
+use crate::app::run_seeds::Told;
 use crate::app::{App, environments, runs, seed_copies, seeds};
 use crate::auth::Agent;
 use crate::error::{Error, Result};
@@ -23,7 +24,7 @@ pub const STEP_AGAIN: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub struct Sent {
     environments: BTreeMap<String, Generation>,
-    runs: BTreeMap<String, bool>,
+    runs: BTreeMap<String, (bool, Option<v1::RunSeed>)>,
     seeds: BTreeMap<String, SeedState>,
     steps: BTreeMap<String, (Generation, bool, Timestamp)>,
 }
@@ -103,9 +104,10 @@ impl Sent {
             }
         }
         for run in &desired.runs {
-            let (id, cancel) = (run.row.run.id.to_string(), run.row.run.cancel);
-            if self.runs.insert(id, cancel) != Some(cancel) {
-                messages.push(Message::Run(run_order(run)));
+            let order = run_order(run);
+            let said = (order.cancel, order.seed.clone());
+            if self.runs.insert(order.id.clone(), said.clone()) != Some(said) {
+                messages.push(Message::Run(order));
             }
         }
         for ordered in &desired.seeds {
@@ -182,6 +184,19 @@ fn run_order(ordered: &runs::Ordered) -> v1::RunOrder {
         repository: run.repository.clone(),
         image: ordered.image.as_ref().map(Into::into),
         owner: ordered.owner.clone(),
+        seed: ordered.seed.as_ref().map(run_seed),
+    }
+}
+
+fn run_seed(told: &Told) -> v1::RunSeed {
+    match told {
+        Told::Begins { address, from } => {
+            v1::RunSeed { address: address.clone(), data_from: from.clone(), refused: None }
+        }
+        Told::Refused(code, why) => {
+            let refused = v1::Reason { code: code.clone(), text: why.clone() };
+            v1::RunSeed { refused: Some(refused), ..v1::RunSeed::default() }
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use tonic::Status;
 use super::log_orders::LogOrders;
 use super::orders::{self, Sent};
 use super::{Entry, Sessions};
-use crate::app::{App, WarmStack, reports, runs, seed_reports};
+use crate::app::{App, WarmStack, reports, runs, seed_copies, seed_reports};
 use crate::auth::Agent;
 use crate::error::{Code, Error, Result};
 use crate::grpc::error::status;
@@ -351,8 +351,15 @@ impl Session {
             took: (report.took_micros > 0).then(|| proto::convert::duration(report.took_micros)),
             detail: report.detail,
             first_line: report.first_line,
+            seed: report.seed,
         };
-        runs::report(&self.shared.app, &self.agent, told).await?;
+        let asked = !told.seed.is_empty();
+        if let Some(seed) = runs::report(&self.shared.app, &self.agent, told).await? {
+            seed_copies::wake(&self.shared.app, seed).await?;
+        }
+        if asked {
+            self.shared.app.wake.host(self.agent.id);
+        }
         self.shared.app.wake.runs();
         Ok(result)
     }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use domain::ids::{BuildId, HostId, RunId};
 use domain::name::Name;
-use domain::run::{Run, RunState, Subject};
+use domain::run::{Run, RunSeed, RunState, Subject};
 
 use super::super::error::Result;
 use super::super::run::{RunReads, RunRow, RunWrites};
@@ -28,6 +28,7 @@ impl FromRow for RunRow {
                 owner: row.parse("principal")?,
                 host: row.parse_or_null("host")?,
                 environment: row.parse_or_null("environment")?,
+                seed: seed(row)?,
                 state: row.word("state")?,
                 cancel: row.flag("cancel")?,
                 verdict: row.word_or_null("verdict")?,
@@ -94,10 +95,10 @@ impl RunWrites for SqlTx {
                 "runs",
                 run.id,
                 "INSERT INTO runs (id, host, environment, state, finished, cancel, verdict, reason_code, reason_text, \
-                 exit_code, report, detail, assigned_at, first_line_at, finished_at, took, version, project, principal, \
-                 app, tests, build, commit_id, repository, manifest, created_at) \
+                 exit_code, report, detail, assigned_at, first_line_at, finished_at, took, version, seed, seed_address, \
+                 seed_digest, project, principal, app, tests, build, commit_id, repository, manifest, created_at) \
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, \
-                 $21, $22, $23, $24, $25, $26) ON CONFLICT DO NOTHING",
+                 $21, $22, $23, $24, $25, $26, $27, $28, $29) ON CONFLICT DO NOTHING",
                 values,
             )
             .await?;
@@ -108,7 +109,8 @@ impl RunWrites for SqlTx {
                 run.id,
                 "UPDATE runs SET host = $2, environment = $3, state = $4, finished = $5, cancel = $6, verdict = $7, \
                  reason_code = $8, reason_text = $9, exit_code = $10, report = $11, detail = $12, assigned_at = $13, \
-                 first_line_at = $14, finished_at = $15, took = $16, version = $17 WHERE id = $1 AND version = $18",
+                 first_line_at = $14, finished_at = $15, took = $16, version = $17, seed = $18, \
+                 seed_address = $19, seed_digest = $20 WHERE id = $1 AND version = $21",
                 values,
             )
             .await?;
@@ -117,7 +119,14 @@ impl RunWrites for SqlTx {
     }
 }
 
-/// `$1` is the id; `$2` to `$17` are what may change.
+fn seed(row: &Columns<'_>) -> Result<Option<RunSeed>> {
+    let (Some(id), Some(digest)) = (row.parse_or_null("seed")?, row.digest_or_null("seed_digest")?) else {
+        return Ok(None);
+    };
+    Ok(Some(RunSeed { id, address: row.text("seed_address")?, digest }))
+}
+
+/// `$1` is the id; `$2` to `$20` are what may change.
 fn changing(row: &RunRow, version: u64) -> Vec<Value> {
     let run = &row.run;
     values![
@@ -138,5 +147,8 @@ fn changing(row: &RunRow, version: u64) -> Vec<Value> {
         run.finished_at,
         run.took,
         version,
+        run.seed.as_ref().map(|seed| seed.id),
+        run.seed.as_ref().map(|seed| seed.address.clone()).unwrap_or_default(),
+        run.seed.as_ref().map(|seed| &seed.digest),
     ]
 }

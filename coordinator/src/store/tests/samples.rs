@@ -21,7 +21,9 @@ use domain::release::{Build, Commit, Digest, Image, Release};
 use domain::rollout::plan::{Kind, Member, Plan};
 use domain::rollout::progress::{Deadline, Holder, Ordered, Previous, Progress, RolloutState, Step, StepState};
 use domain::rollout::reason::{Reason, ReasonCode};
-use domain::run::{CaseOutcome, Report as TestReport, Run, RunState, Subject, TestCase, Verdict as RunVerdict};
+use domain::run::{
+    CaseOutcome, Report as TestReport, Run, RunSeed, RunState, Subject, TestCase, Verdict as RunVerdict,
+};
 use domain::seed::{Begin, Data, DataObserved, Seed, SeedFormat, SeedInput, SeedPart, SeedState};
 use domain::step::evidence::{Answer, Cause, Failure};
 use domain::step::journal::{Settled, StepPhase, Verdict};
@@ -377,6 +379,11 @@ pub(super) fn run(number: u128, seconds: i64) -> RunRow {
             owner: asha(),
             host: Some(HostId::new(uuid(1))),
             environment: Some(EnvironmentId::new(uuid(2))),
+            seed: Some(RunSeed {
+                id: SeedId::new(uuid(5)),
+                address: "staging@2026-11-23".to_owned(),
+                digest: digest('e'),
+            }),
             state: RunState::Running,
             cancel: true,
             verdict: Some(RunVerdict::Failed),
