@@ -12,6 +12,7 @@ pub mod production;
 mod quotas;
 mod rollouts;
 mod runs;
+mod seeded;
 mod seeds;
 pub use runs::no_traces;
 mod sharing;
