@@ -158,9 +158,10 @@ impl Agent {
     /// # Errors
     /// The state cannot be written.
     pub async fn acknowledged(&self, result: &str) -> crate::state::Result<()> {
-        self.state.acknowledged(result).await?;
         self.environments.acknowledged(result).await?;
         self.runs.acknowledged(result).await?;
+        // Last: what failed before is told again, and acknowledged again.
+        self.state.acknowledged(result).await?;
         Ok(())
     }
 
@@ -331,6 +332,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), E
         () = reconcile::keep(Arc::clone(&host), Arc::clone(&environments), steps) => {}
         () = environments.watch_wakes() => {}
         () = environments.keep_measured() => {}
+        () = environments.keep_taking() => {}
         () = environments.keep_warm() => {}
         () = isolation::keep(Arc::clone(&host), Arc::clone(&environments), coordinators) => {}
         () = socket::serve(Arc::clone(&host), listener) => {}

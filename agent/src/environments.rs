@@ -43,6 +43,7 @@ mod sleep_tests;
 #[cfg(test)]
 mod tests;
 mod transactions;
+mod untaken;
 mod variables;
 pub mod warm;
 
@@ -103,6 +104,7 @@ pub struct Environments {
     host: Arc<Host>,
     running: Mutex<BTreeMap<String, Running>>,
     wake: watch::Sender<u64>,
+    untaken: untaken::Untaken,
 }
 
 /// What the result of a removal is called.
@@ -133,7 +135,7 @@ impl Environments {
     /// None yet.
     #[must_use]
     pub fn new(host: Arc<Host>) -> Self {
-        Self { host, running: Mutex::default(), wake: watch::Sender::new(0) }
+        Self { host, running: Mutex::default(), wake: watch::Sender::new(0), untaken: untaken::Untaken::default() }
     }
 
     fn running(&self) -> MutexGuard<'_, BTreeMap<String, Running>> {
@@ -201,12 +203,24 @@ impl Environments {
 
     /// Takes an order of the coordinator. A lower generation is refused, an equal one is answered with the report.
     pub async fn order(&self, order: v1::EnvironmentOrder) {
-        let id = order.id.clone();
-        let generation = order.generation;
-        if let Err(why) = self.take(order).await {
-            tracing::warn!(environment = %id, %why, "an order was not taken");
-            let observed = report::bare(generation, EnvironmentState::Failed, Some((why.code, why.text)));
-            tell(&self.host, &id, &View::new(observed));
+        let (id, generation) = (order.id.clone(), order.generation);
+        let taken = self.take(order.clone()).await;
+        let Err(why) = taken else { return self.untaken.forget(&id, generation) };
+        // What cannot be remembered is not begun; it is when there is room.
+        let again = why.passes && self.untaken.keep(order.clone());
+        let state = if again && !order.up { EnvironmentState::Stopping } else { EnvironmentState::Failed };
+        tracing::warn!(environment = %id, %why, again, "an order was not taken");
+        let observed = report::bare(generation, state, Some((why.code, why.text)));
+        tell(&self.host, &id, &View::new(observed));
+    }
+
+    /// Takes orders again that could not be taken, for as long as it is polled.
+    pub async fn keep_taking(&self) {
+        loop {
+            tokio::time::sleep(untaken::AGAIN).await;
+            for order in self.untaken.all() {
+                self.order(order).await;
+            }
         }
     }
 

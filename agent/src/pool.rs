@@ -251,6 +251,14 @@ impl Pool {
         Ok(())
     }
 
+    /// The same as [`Pool::check_floor`], for callers that may not block.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn has_room(self: &Arc<Self>) -> Result<()> {
+        self.blocking(Self::check_floor).await
+    }
+
     /// Makes an empty folder that can be cloned; see [`Backend::create`].
     ///
     /// # Errors

@@ -49,6 +49,10 @@ use made::Made;
 const MARK: &str = "seed:";
 /// Where a seed's inputs are in its containers.
 const INPUTS: &str = "/run/muster-seed";
+/// Why an order about a seed is begun again, and after which pause.
+const AWAY: &str = "E_ENGINE_AWAY";
+/// See [`AWAY`].
+const PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
 /// Seeds that are made at a time; the others wait.
 const AT_A_TIME: usize = 2;
 
@@ -200,7 +204,13 @@ impl Seeds {
             setup.tell_of(work, &order.id, "waiting for other seeds");
             let _place = places.acquire().await.ok();
             let began = std::time::Instant::now();
-            let outcome = perform(&setup, &order).await;
+            let mut outcome = perform(&setup, &order).await;
+            // Nothing of it was visible: it begins again once there is an engine.
+            while outcome.as_ref().is_err_and(|why| why.code == AWAY) {
+                setup.tell_of(work, &order.id, "waiting for the container engine");
+                tokio::time::sleep(PAUSE).await;
+                outcome = perform(&setup, &order).await;
+            }
             conclude(&setup, &order, outcome, began.elapsed()).await;
         });
         active.insert(key, task.abort_handle());

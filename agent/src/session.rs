@@ -122,7 +122,10 @@ async fn once(agent: &Arc<Agent>, coordinator: &str, cap: &mut Duration) -> Resu
             message = agent.outbox.next() => send(message).await?,
             _ = heartbeat.tick() => {
                 sequence += 1;
-                agent.fence.save_seq(&agent.state).await?;
+                // It matters little, and a full disk must not make a host unreachable.
+                if let Err(why) = agent.fence.save_seq(&agent.state).await {
+                    tracing::warn!(%why, "the place in the ledger is not remembered");
+                }
                 let facts = Some((&agent.facts().await).into());
                 send(v1::AgentMessage { message: Some(Up::Heartbeat(v1::Heartbeat { sequence, facts })) }).await?;
             }
@@ -180,7 +183,12 @@ async fn take(
             agent.welcomed(welcome).await;
         }
         Some(Down::Refused(reason)) => return Err(Ended::Refused { code: reason.code, text: reason.text }),
-        Some(Down::Ack(id)) => agent.acknowledged(&id).await?,
+        Some(Down::Ack(id)) => {
+            // It is told and acknowledged again in the next session.
+            if let Err(why) = agent.acknowledged(&id).await {
+                tracing::warn!(result = id, %why, "a result is not forgotten yet");
+            }
+        }
         Some(Down::Environment(order)) => agent.environment(order).await,
         Some(Down::Step(order)) => agent.step(order).await,
         Some(Down::Run(order)) => agent.run(order).await,

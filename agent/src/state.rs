@@ -39,13 +39,42 @@ const MIGRATIONS: [&str; 1] = ["
 pub enum Error {
     /// SQLite says no.
     #[error("E_STATE: {0}")]
-    Sql(#[from] sqlx::Error),
+    Sql(sqlx::Error),
     /// A file operation failed.
     #[error("E_STATE: {0}")]
-    Io(#[from] std::io::Error),
+    Io(std::io::Error),
     /// Something stored cannot be read.
     #[error("E_STATE: {0} cannot be read")]
     Content(&'static str),
+    /// The disk is full; nothing was changed.
+    #[error("E_STATE_FULL: the disk of the agent's state_dir is full; make room there, then it goes on by itself")]
+    Full,
+}
+
+/// SQLite's code for a full disk.
+const FULL: &str = "13";
+
+impl Error {
+    /// The stable reason code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        if matches!(self, Self::Full) { "E_STATE_FULL" } else { "E_STATE" }
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(why: sqlx::Error) -> Self {
+        match &why {
+            sqlx::Error::Database(database) if database.code().as_deref() == Some(FULL) => Self::Full,
+            _ => Self::Sql(why),
+        }
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(why: std::io::Error) -> Self {
+        if why.kind() == std::io::ErrorKind::StorageFull { Self::Full } else { Self::Io(why) }
+    }
 }
 
 /// Result of a call of the state.

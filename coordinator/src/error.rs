@@ -233,6 +233,8 @@ codes! {
     NOT_LEADER = "E_NOT_LEADER", Unavailable;
     /// The store did not answer.
     STORE_UNAVAILABLE = "E_STORE_UNAVAILABLE", Unavailable;
+    /// The store's disk is full.
+    STORE_FULL = "E_STORE_FULL", Exhausted;
     /// A bug, or a damaged store; the coordinator's log says more.
     INTERNAL = "E_INTERNAL", Internal;
 }
@@ -291,6 +293,7 @@ impl From<store::Error> for Error {
             E::Exists { .. } => Self::new(Code::EXISTS, format!("{error}")),
             E::NotLeader { .. } => Self::new(Code::NOT_LEADER, format!("{error}")),
             E::Unavailable { .. } => Self::new(Code::STORE_UNAVAILABLE, format!("{error}")),
+            E::Full { .. } => Self::new(Code::STORE_FULL, format!("{error}")),
             E::Unstorable { .. } => Self::new(Code::FIELD, format!("{error}")),
             _ => Self::internal(&error),
         }

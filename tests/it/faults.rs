@@ -7,5 +7,6 @@ mod bad_input;
 mod coordinator;
 mod cut;
 mod engine;
+mod full;
 mod kills;
 mod relay;

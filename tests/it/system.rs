@@ -16,7 +16,7 @@ mod seeded;
 mod seeds;
 pub use runs::no_traces;
 mod sharing;
-mod stand;
+pub mod stand;
 mod starting;
 mod stores;
 mod sync;

@@ -189,10 +189,12 @@ impl Actor {
 
     /// Waits for another order, or for a while if it may pass.
     async fn failed(&mut self, generation: u64, why: Failure) -> Next {
-        let state = if why.passes { EnvironmentState::Starting } else { EnvironmentState::Failed };
+        let (passes, needs_room) = (why.passes, why.needs_room());
+        let state = if passes && !needs_room { EnvironmentState::Starting } else { EnvironmentState::Failed };
         self.publish(report::bare(generation, state, Some((why.code, why.text))));
-        if why.passes {
-            let _ = tokio::time::timeout(RETRY, self.wanted.changed()).await;
+        if passes {
+            let pause = if needs_room { RETRY * 10 } else { RETRY };
+            let _ = tokio::time::timeout(pause, self.wanted.changed()).await;
         } else if self.wanted.changed().await.is_err() {
             return Next::Closed;
         }

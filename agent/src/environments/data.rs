@@ -90,8 +90,16 @@ impl Manifest {
     pub fn write(&self, pool: &Pool) -> io::Result<()> {
         let folder = folder(pool, &self.id);
         files::private_dir(&folder)?;
-        files::write_atomic(&folder.join("manifest.json"), &serde_json::to_vec_pretty(self)?)?;
+        match files::write_atomic(&folder.join("manifest.json"), &serde_json::to_vec_pretty(self)?) {
+            // What is there already needs no room: in a full pool it goes on.
+            Err(why) if why.kind() == io::ErrorKind::StorageFull && self.is_written(pool) => {}
+            other => other?,
+        }
         files::sync_folder(&pool.layout().environments())
+    }
+
+    fn is_written(&self, pool: &Pool) -> bool {
+        matches!(Self::read(pool, &self.id), Ok(Some(there)) if there == *self)
     }
 }
 

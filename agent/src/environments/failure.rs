@@ -1,6 +1,12 @@
 //! Why something of an environment could not be done.
 
+use std::io;
+use std::path::Path;
+
 use crate::{engine, pool, routes, state};
+
+/// Of a pool without room.
+const NO_ROOM: &str = "E_POOL_FULL";
 
 /// A reason code with a text for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +29,17 @@ impl Failure {
     /// One that may be gone at the next attempt.
     pub fn passing(code: &str, text: impl Into<String>) -> Self {
         Self { code: code.to_owned(), text: text.into(), passes: true }
+    }
+
+    /// What `what` ran into at `path` in the pool; a full disk is told as such.
+    pub fn at(what: &str, path: &Path, why: io::Error) -> Self {
+        pool::Error::at(what, path)(why).into()
+    }
+
+    /// It passes only when somebody makes room: whoever waits is told, and it is tried again now and then.
+    #[must_use]
+    pub fn needs_room(&self) -> bool {
+        self.code == NO_ROOM
     }
 }
 
@@ -47,7 +64,9 @@ impl From<pool::Error> for Failure {
 
 impl From<state::Error> for Failure {
     fn from(why: state::Error) -> Self {
-        Self::passing("E_STATE", why.to_string())
+        let text = why.to_string();
+        let text = text.strip_prefix(why.code()).map_or(text.as_str(), |rest| rest.trim_start_matches(": "));
+        Self::passing(why.code(), text)
     }
 }
 

@@ -1,7 +1,9 @@
 //! What an environment stands on: its network, its published ports, and the manifest beside its data.
 
+use std::io;
 use std::sync::Arc;
 
+use super::data::Manifest;
 use super::failure::Failure;
 use super::plan::{self, Plan};
 use crate::engine::adopt;
@@ -57,9 +59,15 @@ pub async fn networks(host: &Arc<Host>, plan: &Plan) -> Result<(), Failure> {
 /// # Errors
 /// The disk refuses.
 pub async fn manifest(host: &Arc<Host>, plan: &Plan) -> Result<(), Failure> {
-    let (pool, manifest) = (host.pool.clone(), plan.manifest.clone());
-    let written = tokio::task::spawn_blocking(move || manifest.write(&pool)).await;
-    let failed =
-        |why: String| Failure::passing("E_POOL", format!("the environment's manifest cannot be written: {why}"));
-    written.map_err(|why| failed(why.to_string()))?.map_err(|why| failed(why.to_string()))
+    write(host, &plan.manifest, &plan.id).await
+}
+
+/// Writes the manifest of any environment, durable when this returns.
+///
+/// # Errors
+/// The disk refuses.
+pub async fn write(host: &Arc<Host>, manifest: &Manifest, id: &str) -> Result<(), Failure> {
+    let (pool, manifest) = (host.pool.clone(), manifest.clone());
+    let written = tokio::task::spawn_blocking(move || manifest.write(&pool)).await.map_err(io::Error::other);
+    written.and_then(|done| done).map_err(|why| Failure::at("write the manifest in", &host.pool.environment(id), why))
 }

@@ -29,10 +29,13 @@ const WRITE: Duration = Duration::from_secs(10);
 /// `E_SEED_MISSING`, `E_SEED_MISMATCH`, or what the pool or the engine says.
 pub async fn data(host: &Arc<Host>, plan: &mut Plan) -> Result<(), Failure> {
     let wanted = plan.wanted.order.data_epoch;
-    match plan.manifest.data_epoch {
-        Some(laid) if laid >= wanted => return Ok(()),
-        Some(laid) => set_aside(host, plan, laid).await?,
-        None => {}
+    if plan.manifest.data_epoch.is_some_and(|laid| laid >= wanted) {
+        return Ok(());
+    }
+    // Before anything is touched: what cannot be laid anew stays as it is.
+    host.pool.has_room().await?;
+    if let Some(laid) = plan.manifest.data_epoch {
+        set_aside(host, plan, laid).await?;
     }
     let began = Instant::now();
     let source = source(host, plan)?;
@@ -128,9 +131,9 @@ async fn set_aside(host: &Arc<Host>, plan: &Plan, epoch: u64) -> Result<(), Fail
     }))
     .await?;
     let (from, to) = (own(host, plan).join("volumes"), aside(&host.pool, &plan.id, epoch));
-    let moved = tokio::task::spawn_blocking(move || move_aside(&from, &to)).await;
-    let failed = |why: String| Failure::passing("E_POOL", format!("the data of {} is not set aside: {why}", plan.id));
-    moved.map_err(|why| failed(why.to_string()))?.map_err(|why| failed(why.to_string()))
+    let aside = to.clone();
+    let moved = tokio::task::spawn_blocking(move || move_aside(&from, &to)).await.map_err(io::Error::other);
+    moved.and_then(|done| done).map_err(|why| Failure::at("set the data aside in", &aside, why))
 }
 
 /// One rename; a second attempt finds it done.
@@ -196,15 +199,14 @@ async fn clone(host: &Arc<Host>, plan: &Plan, folder: &Path, sealed: &Sealed) ->
         let (from, to) = (volume(folder, &part.volume), volume(&own, &part.volume));
         async move {
             host.pool.clone_tree(from, to.clone()).await?;
-            let ready = tokio::task::spawn_blocking(move || ready(&to, durability)).await;
-            let failed = |why: String| Failure::passing("E_POOL", format!("the clone is not ready: {why}"));
-            ready.map_err(|why| failed(why.to_string()))?.map_err(|why| failed(why.to_string()))
+            let made = to.clone();
+            let ready = tokio::task::spawn_blocking(move || ready(&to, durability)).await.map_err(io::Error::other);
+            ready.and_then(|done| done).map_err(|why| Failure::at("make the clone ready in", &made, why))
         }
     }))
     .await?;
     for (service, login) in &sealed.logins {
-        let failed = |why: io::Error| Failure::passing("E_POOL", format!("{}: {why}", own.display()));
-        write_login(&own, service, login).map_err(failed)?;
+        write_login(&own, service, login).map_err(|why| Failure::at("write a login in", &own, why))?;
     }
     Ok(())
 }

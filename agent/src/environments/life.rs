@@ -67,6 +67,7 @@ impl Life {
     /// # Errors
     /// The state cannot be written.
     pub async fn write(&self, state: &State, id: &str) -> Result<()> {
+        crate::failpoints::effect("life.write");
         state.set_meta(&name(id), &serde_json::to_string(self).unwrap_or_default()).await
     }
 

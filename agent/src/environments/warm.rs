@@ -17,7 +17,7 @@ use proto::v1::agent_message::Message;
 use tokio::sync::Notify;
 
 use super::data::Manifest;
-use super::{Environments, Wanted, down, plan};
+use super::{Environments, Wanted, down, ground, plan};
 use crate::host::Host;
 use crate::pool::Kind;
 
@@ -200,10 +200,7 @@ pub(super) async fn hand_out(
     manifest.app.clone_from(&order.app);
     manifest.data = format!("from the warm pool, {}", manifest.data);
     host.failpoints.hit("warm.handing_out");
-    let pool = std::sync::Arc::clone(&host.pool);
-    let written = tokio::task::spawn_blocking(move || manifest.write(&pool)).await;
-    let failed = |why: String| super::failure::Failure::passing("E_POOL", format!("the slot is not handed out: {why}"));
-    written.map_err(|why| failed(why.to_string()))?.map_err(|why| failed(why.to_string()))?;
+    ground::write(host, &manifest, &order.id).await?;
     host.parents.raise(&order.id).await;
     host.warm.changed();
     tracing::info!(environment = %order.id, "a slot was handed out");
@@ -301,6 +298,9 @@ impl Environments {
     fn offer(&self, ready: v1::Warm) {
         let mut offered = self.host.warm.offered.lock().unwrap_or_else(PoisonError::into_inner);
         if *offered != ready {
+            for slot in ready.slots.iter().filter(|slot| !offered.slots.contains(slot)) {
+                tracing::info!(environment = %slot.id, "a slot is offered");
+            }
             *offered = ready;
             drop(offered);
             self.offer_again();

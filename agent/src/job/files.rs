@@ -13,11 +13,19 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     crate::failpoints::effect("file.write");
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, path)?;
+    let replaced = write_synced(temporary.as_ref(), bytes).and_then(|()| std::fs::rename(&temporary, path));
+    if replaced.is_err() {
+        // On a full disk half of it would take what room is left.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    replaced?;
     sync_parent(path)
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 /// Makes a rename or removal in the file's directory durable.

@@ -69,8 +69,9 @@ impl Gate {
     /// The state cannot be written.
     pub async fn save_seq(&self, state: &State) -> crate::state::Result<()> {
         let seq = self.held.lock().await.ledger_seq;
-        if self.saved.swap(seq, Ordering::Relaxed) != seq {
+        if self.saved.load(Ordering::Relaxed) != seq {
             state.set_meta("ledger_seq", &seq.to_string()).await?;
+            self.saved.store(seq, Ordering::Relaxed);
         }
         Ok(())
     }

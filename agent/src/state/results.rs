@@ -12,6 +12,7 @@ impl State {
     /// # Errors
     /// SQLite says no.
     pub async fn keep_result(&self, id: &str, message: &v1::AgentMessage) -> Result<()> {
+        crate::failpoints::effect("state.result");
         sqlx::query("INSERT INTO results (id, message) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET message = excluded.message")
             .bind(id)
             .bind(message.encode_to_vec())

@@ -12,7 +12,7 @@ use super::client::{Client, Key, resume};
 use super::environment_connect::{self, Format};
 use super::environment_data::{self, Snapshot};
 use super::environment_diff::{self, Diff};
-use super::environment_view::{Wanted, head, kept_line, print, print_addresses, print_failure, print_list, progress};
+use super::environment_view::{Wanted, head, kept_line, print, print_addresses, print_failure, print_list, waiting};
 use super::environment_watch::{self, Watching};
 use super::error::Error;
 use super::output::Output;
@@ -343,7 +343,7 @@ pub(super) async fn wait(client: &Client, output: &Output, id: &str, wanted: Wan
         let mut stream = client.environments().watch(request).await?.into_inner();
         while let Some(environment) = stream.message().await? {
             if !output.is_json() {
-                block.draw(progress(&environment, wanted));
+                block.draw(waiting(&environment, wanted));
             }
             let state = environment.state();
             let ended = match wanted {

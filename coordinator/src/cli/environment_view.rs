@@ -75,6 +75,18 @@ pub fn progress(environment: &v1::Environment, wanted: Wanted) -> Vec<String> {
     lines
 }
 
+/// What is drawn while it is waited for: also why it does not go on.
+pub fn waiting(environment: &v1::Environment, wanted: Wanted) -> Vec<String> {
+    use v1::EnvironmentState::{Pending, Starting, Stopping};
+    let mut lines = progress(environment, wanted);
+    let reason = environment.reason.as_ref().filter(|reason| !reason.code.is_empty());
+    if let Some(reason) = reason.filter(|_| matches!(environment.state(), Pending | Starting | Stopping)) {
+        // One line: the block is drawn again in place.
+        lines.push(format!("  {}: {}", reason.code, reason.text.lines().next().unwrap_or_default()));
+    }
+    lines
+}
+
 fn state(environment: &v1::Environment) -> String {
     let word = match environment.state() {
         v1::EnvironmentState::Unspecified => "?",

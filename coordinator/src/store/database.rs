@@ -101,7 +101,15 @@ impl Backend for Database {
         {
             return Err(self.lost(None));
         }
-        let began = self.writer.begin_with(self.dialect.begin()).await;
+        let mut began = self.writer.begin_with(self.dialect.begin()).await;
+        if matches!(began, Err(sqlx::Error::InvalidSavePointStatement)) {
+            // SQLite ends a transaction by itself when its disk is full, and the driver goes on as if it were in it.
+            let stuck = self.writer.acquire().await.map_err(|error| failed("begin", error))?;
+            if let Err(error) = stuck.close().await {
+                tracing::debug!(%error, "the writer's connection is dropped");
+            }
+            began = self.writer.begin_with(self.dialect.begin()).await;
+        }
         let mut transaction = began.map_err(|error| failed("begin", error))?;
         self.check(&mut transaction).await?;
         Ok(Box::new(SqlTx::new(transaction, Some(turn))))

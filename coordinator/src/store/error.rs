@@ -11,6 +11,14 @@ pub enum Error {
         /// What the database or the driver said.
         what: String,
     },
+    /// The disk is full; nothing was changed.
+    #[error(
+        "the store has no room left: {what}; nothing was changed; make room on the disk of the coordinator's state_dir, or of its PostgreSQL"
+    )]
+    Full {
+        /// What the database or the driver said.
+        what: String,
+    },
     /// Another change came first: read again and decide again.
     #[error("{table} {key:?} was changed by somebody else in between; read it again and retry")]
     Conflict {
@@ -105,6 +113,7 @@ impl Error {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Unavailable { .. } => "E_STORE_UNAVAILABLE",
+            Self::Full { .. } => "E_STORE_FULL",
             Self::Conflict { .. } => "E_STORE_CONFLICT",
             Self::Exists { .. } => "E_STORE_EXISTS",
             Self::Corrupt { .. } => "E_STORE_CORRUPT",

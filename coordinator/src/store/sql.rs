@@ -154,9 +154,15 @@ pub(crate) fn failed(table: &'static str, error: sqlx::Error) -> Error {
         sqlx::Error::Database(database) if database.is_unique_violation() => {
             Error::exists(table, database.constraint().unwrap_or("a unique key"))
         }
+        sqlx::Error::Database(database) if database.code().is_some_and(|code| FULL.contains(&code.as_ref())) => {
+            Error::Full { what: format!("{table}: {error}") }
+        }
         _ => Error::Unavailable { what: format!("{table}: {error}") },
     }
 }
+
+/// A full disk: SQLite's own codes (the second for the index of its log), and PostgreSQL's.
+const FULL: [&str; 3] = ["13", "4874", "53100"];
 
 #[async_trait]
 impl Transaction for SqlTx {

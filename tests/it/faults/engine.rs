@@ -1,13 +1,13 @@
-//! The container engine is restarted or killed, with and without `live-restore`.
+//! The container engine is restarted or killed, with and without `live-restore`, at rest and at any step of a command.
 
-use std::path::PathBuf;
-
-use serde_json::Value;
+use tests::harness::call::Call;
 use tests::harness::cluster::{Cluster, Options};
 use tests::harness::condition::{SOON, eventually};
-use tests::harness::host::Host;
+use tests::harness::effects::chosen;
 use tests::harness::namespace::Namespace;
 use tests::harness::real;
+
+use crate::system::stand::{Stand, query_on};
 
 const STACK: &str = r#"services:
   postgres:
@@ -20,67 +20,110 @@ const STACK: &str = r#"services:
     ports: ["6379:6379"]
     depends_on: { postgres: { condition: service_healthy } }
 volumes: { data: }
-x-muster: { idle: { freeze: never, stop: never } }
 "#;
+/// One container is enough where the engine is killed again and again.
+const SMALL: &str = r#"services:
+  postgres:
+    image: postgres:15
+    environment: { POSTGRES_PASSWORD: "${PG:-x}" }
+    ports: ["5432:5432"]
+    volumes: ["data:/var/lib/postgresql/data"]
+volumes: { data: }
+"#;
+const AWAKE: &str = "x-muster: { idle: { freeze: never, stop: never } }\n";
+const DROWSY: &str = "x-muster: { idle: { freeze: 400ms, stop: 1s } }\n";
+/// Effects of each command that are tried.
+const FEW: usize = 2;
 
 struct Edge {
     namespace: Namespace,
-    cluster: Cluster,
-    host: Host,
-    folder: PathBuf,
+    stand: Stand,
 }
 
 impl Edge {
-    fn on(namespace: Namespace, port: u16) -> Self {
+    fn on(namespace: Namespace, port: u16, stack: &str) -> Self {
         namespace.load(&["postgres:15", "redis:7"]);
         let cluster = Cluster::with(&Options { everywhere: Some(port), ..Options::default() });
         let host = cluster.host("box-asha").label("owner", "asha").label("env", "dev").inside(&namespace).join();
-        let folder = cluster.folder().join("edge");
-        std::fs::create_dir(&folder).expect("a folder");
-        std::fs::write(folder.join("compose.yaml"), STACK).expect("a file");
-        Self { namespace, cluster, host, folder }
+        Self { namespace, stand: Stand::of(stack, cluster, host) }
     }
 
-    fn muster(&self, words: &[&str]) -> tests::harness::call::Call {
-        self.cluster.muster(words).by("asha").within(&self.folder).env("MUSTER_AGENT_SOCKET", self.host.socket())
+    fn muster(&self, words: &[&str]) -> Call {
+        self.stand.muster(words)
     }
 
-    fn show(&self) -> Value {
-        self.muster(&["env", "show"]).json()
+    fn url(&self, name: &str) -> String {
+        self.stand.variable(name, "postgres", "POSTGRES_URL")
     }
 
-    fn url(&self) -> String {
-        let shown = self.show();
-        let services = shown["services"].as_array().expect("services");
-        let postgres = services.iter().find(|service| service["name"] == "postgres").expect("postgres");
-        postgres["variables"]["POSTGRES_URL"].as_str().expect("a URL").to_owned()
-    }
-
-    /// Asked in the host's own network namespace.
     fn query(&self, url: &str, sql: &str) -> Result<String, String> {
-        self.host.command(&["psql", url, "-XAtqc", sql])
+        query_on(&self.stand.host, url, sql)
     }
 
     /// Waits until the coordinator knows of its engine again: nothing is placed on a host without one.
     fn has_an_engine(&self) {
         eventually(SOON, "the coordinator knows its engine", || {
-            let shown = self.cluster.muster(&["host", "show", &self.host.name]).json();
+            let shown = self.stand.cluster.muster(&["host", "show", &self.stand.host.name]).json();
             let version = shown["facts"]["engine_version"].as_str().unwrap_or_default();
             if version.is_empty() { Err(shown.to_string()) } else { Ok(()) }
         });
     }
 
-    fn comes_back(&self, url: &str, rows: &str) {
-        eventually(SOON, "the environment is ready and has its data", || {
-            let shown = self.show();
-            if shown["state"] != "ENVIRONMENT_STATE_READY" {
-                return Err(shown.to_string());
-            }
-            let count = self.query(url, "select count(*) from kept")?;
+    fn comes_back(&self, name: &str, url: &str, rows: &str) {
+        self.stand.reaches(name, "READY");
+        self.has(name, rows);
+        assert_eq!(self.url(name), url, "port and credentials stay");
+        assert_eq!(self.stand.host.running().len(), 2, "{:?}", self.stand.host.running());
+    }
+
+    /// What ran when the engine was killed is started again: its rows are there once it is.
+    fn has(&self, name: &str, rows: &str) {
+        let url = self.url(name);
+        eventually(SOON, &format!("{name} has its data"), || {
+            let count = self.query(&url, "select count(*) from kept")?;
             if count == rows { Ok(()) } else { Err(count) }
         });
-        assert_eq!(self.url(), url, "port and credentials stay");
-        assert_eq!(self.host.running().len(), 2, "{:?}", self.host.running());
+    }
+
+    fn without(&self, name: &str) {
+        self.muster(&["env", "down", name]).run();
+        let gone = self.muster(&["env", "show", name]).run();
+        assert_ne!(gone.code, 0, "{}", gone.all());
+    }
+
+    /// The engine is killed while the agent waits at the effect that it was told, or at the end of what it does.
+    fn killed(&self, number: usize, mut ended: impl FnMut() -> bool) {
+        let effects = self.stand.effects();
+        let at = eventually(SOON, "the agent waits, or the end of what it was asked", || match effects.waits_at() {
+            Some(name) => Ok(name),
+            None if ended() => Ok("the end, there were fewer".to_owned()),
+            None => Err("neither".to_owned()),
+        });
+        self.namespace.kill_engine();
+        // It goes on with an engine that is away.
+        effects.release();
+        self.namespace.start_engine();
+        println!("{number}: killed at {at}");
+    }
+
+    /// Runs a command with its engine killed at each chosen effect; it ends well, and `after` is so.
+    fn survives(&self, words: &[&str], before: impl Fn(&Self), after: impl Fn(&Self)) {
+        before(self);
+        let effects = self.stand.effects().during(|| {
+            self.muster(words).ok();
+        });
+        after(self);
+        println!("{words:?} changes {effects:?}");
+        assert!(!effects.is_empty());
+        for number in chosen(effects.len(), FEW) {
+            before(self);
+            self.stand.effects().hold_at(number);
+            let mut call = self.muster(words).begin();
+            self.killed(number, || !call.runs());
+            call.finish().with_code(0);
+            self.has_an_engine();
+            after(self);
+        }
     }
 }
 
@@ -91,51 +134,113 @@ fn port(offset: u32) -> u16 {
 #[test]
 fn environments_come_back_after_their_engine_was_killed_or_restarted() {
     let Some(_turn) = real::turn() else { return };
-    let edge = Edge::on(Namespace::up("muster-it-engine", 232), port(0));
-    edge.muster(&["env", "up"]).ok();
-    let url = edge.url();
+    let edge = Edge::on(Namespace::up("muster-it-engine", 232), port(0), &format!("{STACK}{AWAKE}"));
+    edge.muster(&["env", "up", "main"]).ok();
+    let url = edge.url("main");
     edge.query(&url, "create table kept (n int); insert into kept values (7)").expect("written");
     edge.namespace.crash_engine();
-    edge.comes_back(&url, "1");
+    edge.comes_back("main", &url, "1");
     edge.query(&url, "insert into kept values (8)").expect("written");
     edge.namespace.restart_engine();
-    edge.comes_back(&url, "2");
-
-    // In the middle of bringing one up and of taking it down: both end well once there is an engine again.
-    edge.muster(&["env", "down"]).ok();
-    for number in [2, 6, 10] {
-        let state = edge.host.folder().join("state");
-        std::fs::write(state.join("effects.log"), "").expect("written");
-        edge.has_an_engine();
-        let call = edge.muster(&["env", "up"]).begin();
-        eventually(SOON, "it has begun", || {
-            let log = std::fs::read_to_string(state.join("effects.log")).map_err(|why| why.to_string())?;
-            if log.lines().count() >= number { Ok(()) } else { Err(log) }
-        });
-        edge.namespace.crash_engine();
-        call.finish().with_code(0);
-        let url = edge.url();
-        assert_eq!(edge.query(&url, "select 1"), Ok("1".to_owned()));
-        let call = edge.muster(&["env", "down"]).begin();
-        edge.namespace.crash_engine();
-        call.finish().with_code(0);
-        assert_eq!(edge.host.objects(), Vec::<String>::new());
-    }
+    edge.comes_back("main", &url, "2");
+    edge.muster(&["env", "down", "main"]).ok();
+    assert_eq!(edge.stand.host.objects(), Vec::<String>::new());
 }
 
 #[test]
 fn with_live_restore_the_containers_run_on_and_nothing_is_started_again() {
     let Some(_turn) = real::turn() else { return };
-    let edge = Edge::on(Namespace::restoring("muster-it-restore", 233), port(1));
-    edge.muster(&["env", "up"]).ok();
-    let url = edge.url();
+    let edge = Edge::on(Namespace::restoring("muster-it-restore", 233), port(1), &format!("{STACK}{AWAKE}"));
+    edge.muster(&["env", "up", "main"]).ok();
+    let url = edge.url("main");
     edge.query(&url, "create table kept (n int); insert into kept values (7)").expect("written");
     let started = edge.query(&url, "select pg_postmaster_start_time()").expect("asked");
     edge.namespace.crash_engine();
-    edge.comes_back(&url, "1");
+    edge.comes_back("main", &url, "1");
     edge.namespace.restart_engine();
-    edge.comes_back(&url, "1");
+    edge.comes_back("main", &url, "1");
     assert_eq!(edge.query(&url, "select pg_postmaster_start_time()"), Ok(started));
-    edge.muster(&["env", "down"]).ok();
-    assert_eq!(edge.host.objects(), Vec::<String>::new());
+    edge.muster(&["env", "down", "main"]).ok();
+    assert_eq!(edge.stand.host.objects(), Vec::<String>::new());
+}
+
+#[test]
+fn commands_end_well_although_the_engine_was_killed_at_any_step_of_them() {
+    let Some(_turn) = real::turn() else { return };
+    let edge = Edge::on(Namespace::up("muster-it-steps", 235), port(2), &format!("{SMALL}{AWAKE}"));
+    edge.muster(&["env", "up", "one"]).ok();
+    edge.query(&edge.url("one"), "create table kept (n int); insert into kept select generate_series(1, 100)")
+        .expect("written");
+
+    edge.survives(
+        &["env", "snapshot", "base", "one"],
+        |edge| {
+            edge.muster(&["seed", "rm", "asha/base"]).run();
+            edge.stand.reaches("one", "READY");
+        },
+        |edge| edge.has("one", "100"),
+    );
+    let up = ["env", "up", "--from", "asha/base", "--name", "two"];
+    edge.survives(&up, |edge| edge.without("two"), |edge| edge.has("two", "100"));
+
+    let less = |edge: &Edge| {
+        edge.query(&edge.url("two"), "delete from kept where n > 10").expect("deleted");
+    };
+    edge.survives(&["env", "reset", "two"], less, |edge| edge.has("two", "100"));
+    edge.without("two");
+    edge.survives(
+        &["env", "clone", "one", "copy"],
+        |edge| {
+            edge.without("copy");
+            // It was started again with the engine, and may have been on its way up.
+            edge.stand.reaches("one", "READY");
+        },
+        |edge| {
+            edge.has("copy", "100");
+            edge.has("one", "100");
+        },
+    );
+    edge.without("copy");
+    let there = |edge: &Edge| {
+        edge.muster(&["env", "up", "--from", "asha/base", "--name", "copy"]).ok();
+    };
+    edge.survives(&["env", "down", "copy"], there, |edge| {
+        let listed = edge.muster(&["env", "list"]).ok();
+        assert!(!listed.stdout.contains("copy"), "{}", listed.stdout);
+        edge.has("one", "100");
+    });
+    edge.stand.ends();
+}
+
+#[test]
+fn an_environment_sleeps_and_wakes_although_the_engine_was_killed_at_any_step_of_it() {
+    let Some(_turn) = real::turn() else { return };
+    let edge = Edge::on(Namespace::up("muster-it-sleep", 236), port(3), &format!("{SMALL}{DROWSY}"));
+    edge.muster(&["env", "up", "one"]).ok();
+    let url = edge.url("one");
+    edge.query(&url, "create table kept (n int); insert into kept values (7)").expect("written");
+    let stand = &edge.stand;
+    let sleeping = stand.effects().during(|| stand.reaches("one", "ASLEEP"));
+    let waking = stand.effects().during(|| edge.has("one", "1"));
+    println!("falling asleep changes {sleeping:?}, waking {waking:?}");
+    for number in chosen(sleeping.len(), FEW) {
+        edge.has("one", "1");
+        stand.effects().hold_at(number);
+        edge.killed(number, || stand.show("one")["state"] == "ENVIRONMENT_STATE_ASLEEP");
+        stand.reaches("one", "ASLEEP");
+    }
+    for number in chosen(waking.len(), FEW) {
+        stand.reaches("one", "ASLEEP");
+        stand.effects().hold_at(number);
+        // It waits in the relay until its service is ready.
+        let asked = std::thread::scope(|scope| {
+            let asking = scope.spawn(|| edge.query(&url, "select n from kept"));
+            edge.killed(number, || asking.is_finished());
+            asking.join().expect("no panic")
+        });
+        println!("it was told {asked:?}");
+        // Whoever was already inside when the engine was killed lost that connection; the next one gets in.
+        edge.has("one", "1");
+    }
+    edge.stand.ends();
 }

@@ -3,14 +3,15 @@
 //!
 //! `MUSTER_TEST_KILLS=all` tries all of them; without it, a few of each command.
 
-use std::path::PathBuf;
-use std::process::Command;
+use std::time::Duration;
 
-use serde_json::Value;
+use tests::harness::call::Call;
 use tests::harness::cluster::Cluster;
 use tests::harness::condition::{SOON, eventually};
-use tests::harness::host::Host;
+use tests::harness::effects::chosen;
 use tests::harness::real;
+
+use crate::system::stand::{Stand, query};
 
 const STACK: &str = r#"services:
   postgres:
@@ -24,178 +25,142 @@ const STACK: &str = r#"services:
     depends_on: { postgres: { condition: service_healthy } }
 volumes: { data: }
 "#;
+/// What a seed is made from.
+const INIT: &str = "CREATE TABLE kept (n int); INSERT INTO kept SELECT generate_series(1, 100);";
+/// Effects of each command that are tried.
+const FEW: usize = 4;
+/// How long it may take until a slot of the warm pool is there: a stack is brought up, at low priority.
+const IN_TIME: Duration = Duration::from_secs(90);
 
 struct Box {
-    cluster: Cluster,
-    host: Host,
-    folder: PathBuf,
+    stand: Stand,
 }
 
 impl Box {
-    fn open(idle: &str) -> Self {
-        let cluster = Cluster::start();
-        let host = cluster.host("box-asha").label("owner", "asha").label("env", "dev").pool("auto").join();
-        let folder = cluster.folder().join("shop");
-        std::fs::create_dir(&folder).expect("a folder");
-        std::fs::write(folder.join("compose.yaml"), format!("{STACK}x-muster: {{ idle: {idle} }}\n")).expect("a file");
-        let place = Self { cluster, host, folder };
-        place.muster(&["env", "up", "main"]).ok();
-        place
+    fn open(idle: &str, slots: u32) -> Self {
+        let stack = format!("{STACK}x-muster: {{ idle: {idle} }}\n");
+        Self { stand: Stand::with(&stack, Cluster::start(), |host| host.pool("auto").warm(slots)) }
     }
 
-    fn muster(&self, words: &[&str]) -> tests::harness::call::Call {
-        self.cluster.muster(words).by("asha").within(&self.folder).env("MUSTER_AGENT_SOCKET", self.host.socket())
-    }
-
-    fn show(&self, name: &str) -> Value {
-        self.muster(&["env", "show", name]).json()
+    fn muster(&self, words: &[&str]) -> Call {
+        self.stand.muster(words)
     }
 
     fn query(&self, name: &str, sql: &str) -> Result<String, String> {
-        let shown = self.show(name);
-        let services = shown["services"].as_array().ok_or("no services")?;
-        let postgres = services.iter().find(|service| service["name"] == "postgres").ok_or("no postgres")?;
-        let url = postgres["variables"]["POSTGRES_URL"].as_str().ok_or("no URL")?;
-        let done = Command::new("psql").args([url, "-XAtqc", sql]).output().map_err(|why| why.to_string())?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-        if done.status.success() { Ok(text(&done.stdout)) } else { Err(text(&done.stderr)) }
+        self.stand.query(name, sql)
     }
 
-    fn reaches(&self, name: &str, state: &str) {
-        let wanted = format!("ENVIRONMENT_STATE_{state}");
-        eventually(SOON, &format!("{name} is {state}"), || {
-            let shown = self.show(name);
-            if shown["state"] == wanted { Ok(()) } else { Err(shown.to_string()) }
-        });
+    fn count(&self, name: &str) -> Result<String, String> {
+        self.query(name, "select count(*) from kept")
     }
 
-    fn state(&self, file: &str) -> PathBuf {
-        self.host.folder().join("state").join(file)
+    /// Takes down what may not be there.
+    fn without(&self, name: &str) {
+        self.muster(&["env", "down", name]).run();
+        let gone = self.muster(&["env", "show", name]).run();
+        assert_ne!(gone.code, 0, "{}", gone.all());
     }
 
-    /// What `act` changes, in order.
-    fn effects(&self, act: impl FnOnce(&Self)) -> Vec<String> {
-        std::fs::write(self.state("effects.log"), "").expect("written");
-        act(self);
-        let log = std::fs::read_to_string(self.state("effects.log")).expect("read");
-        std::fs::remove_file(self.state("effects.log")).expect("removed");
-        log.lines().map(str::to_owned).collect()
-    }
-
-    /// The agent dies before the `number`-th effect from now on, and is started again; false: there were fewer.
+    /// The agent dies at the effect that it was told, and is started again; false: there were fewer.
     fn killed(&mut self, number: usize, ended: &mut dyn FnMut(&Self) -> bool) -> bool {
         let mut dead = false;
         eventually(SOON, "the agent's death, or the end of what it was asked", || {
-            dead = !self.host.agent.runs();
+            dead = !self.stand.host.agent.runs();
             if dead || ended(self) { Ok(()) } else { Err("neither".to_owned()) }
         });
+        let Stand { cluster, host, .. } = &mut self.stand;
         if dead {
-            self.host.agent.killed_itself(SOON);
-            self.host.agent.start();
-            self.cluster.wait_host(&self.host.name, "READY", SOON);
+            host.agent.killed_itself(SOON);
+            host.agent.start();
+            cluster.wait_host(&host.name, "READY", SOON);
         } else {
             // Other work may take this kill later: it is taken back.
-            let _ = std::fs::remove_file(self.state("effects.kill"));
-            self.host.crash(&self.cluster);
+            self.stand.effects().spare();
+            let Stand { cluster, host, .. } = &mut self.stand;
+            host.crash(cluster);
         }
         println!("{number}: {}", if dead { "killed" } else { "there were fewer" });
         dead
     }
 
-    fn arm(&self, number: usize) {
-        let path = self.state("effects.kill");
-        std::fs::write(path.with_extension("new"), number.to_string()).expect("written");
-        std::fs::rename(path.with_extension("new"), path).expect("renamed");
+    /// Runs a command with a kill before one effect of it; it ends well.
+    fn killed_in(&mut self, words: &[&str], number: usize) {
+        self.stand.effects().kill_at(number);
+        let mut call = self.muster(words).begin();
+        self.killed(number, &mut |_| !call.runs());
+        call.finish().with_code(0);
     }
 
     /// Runs a command with a kill before each chosen effect; it ends well, and `after` is so.
     fn survives(&mut self, words: &[&str], before: impl Fn(&Self), after: impl Fn(&Self)) {
         before(self);
-        let effects = self.effects(|place| {
-            place.muster(words).ok();
+        let effects = self.stand.effects().during(|| {
+            self.muster(words).ok();
         });
         after(self);
         println!("{words:?} changes {effects:?}");
         assert!(!effects.is_empty());
-        for number in chosen(effects.len()) {
+        for number in chosen(effects.len(), FEW) {
             before(self);
-            self.arm(number);
-            let mut call = self.muster(words).begin();
-            self.killed(number, &mut |_| !call.runs());
-            call.finish().with_code(0);
+            self.killed_in(words, number);
             after(self);
         }
     }
-
-    /// Everything goes, and nothing is left.
-    fn ends(self) {
-        for environment in self.muster(&["env", "list"]).json()["environments"].as_array().into_iter().flatten() {
-            self.muster(&["env", "down", environment["name"].as_str().unwrap_or_default()]).ok();
-        }
-        for seed in self.muster(&["seed", "list", "--snapshots"]).json()["seeds"].as_array().into_iter().flatten() {
-            self.muster(&["seed", "rm", seed["id"].as_str().unwrap_or_default()]).ok();
-        }
-        assert_eq!(self.host.objects(), Vec::<String>::new());
-        let pool = self.state("pool");
-        eventually(SOON, "an empty pool", || {
-            let left: Vec<_> = ["environments", "seeds", "snapshots", "trash"]
-                .iter()
-                .flat_map(|folder| std::fs::read_dir(pool.join(folder)).into_iter().flatten().flatten())
-                .map(|entry| entry.path())
-                .collect();
-            if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
-        });
-    }
-}
-
-/// Which effects out of so many.
-fn chosen(count: usize) -> Vec<usize> {
-    if std::env::var("MUSTER_TEST_KILLS").is_ok_and(|value| value == "all") {
-        return (1..=count).collect();
-    }
-    let mut few = vec![1, count / 3 + 1, count * 2 / 3 + 1, count];
-    few.dedup();
-    few
 }
 
 #[test]
-fn an_agent_killed_at_any_step_of_up_snapshot_reset_and_down_finishes_it() {
+fn an_agent_killed_at_any_step_of_up_clone_snapshot_reset_and_down_finishes_it() {
     let Some(_turn) = real::turn() else { return };
-    let mut place = Box::open("{ freeze: never, stop: never }");
-    place.query("main", "create table kept (n int); insert into kept select generate_series(1, 100)").expect("written");
+    let mut place = Box::open("{ freeze: never, stop: never }", 0);
+    place.muster(&["env", "up", "main"]).ok();
+    place.query("main", INIT).expect("written");
     place.muster(&["env", "snapshot", "base", "main"]).ok();
-    let count = |place: &Box, name: &str| place.query(name, "select count(*) from kept");
-    let down = |place: &Box| {
-        place.muster(&["env", "down", "one"]).run();
-        let gone = place.muster(&["env", "show", "one"]).run();
-        assert_ne!(gone.code, 0, "{}", gone.all());
+    let all = |name: &'static str| {
+        move |place: &Box| {
+            assert_eq!(place.count(name), Ok("100".to_owned()));
+        }
     };
     let up = ["env", "up", "--from", "asha/base", "--name", "one"];
-    place.survives(&up, down, |place| assert_eq!(count(place, "one"), Ok("100".to_owned())));
+    place.survives(&up, |place| place.without("one"), all("one"));
 
     let less = |place: &Box| {
         place.query("one", "delete from kept where n > 10").expect("deleted");
     };
-    place.survives(&["env", "reset", "one"], less, |place| assert_eq!(count(place, "one"), Ok("100".to_owned())));
+    place.survives(&["env", "reset", "one"], less, all("one"));
     // What it was before the reset comes back, and what it was before that again.
     less(&place);
     place.muster(&["env", "reset", "one"]).ok();
     let full = |place: &Box| {
-        if count(place, "one").as_deref() == Ok("10") {
+        if place.count("one").as_deref() == Ok("10") {
             place.muster(&["env", "undo", "one"]).ok();
         }
-        assert_eq!(count(place, "one"), Ok("100".to_owned()));
+        assert_eq!(place.count("one"), Ok("100".to_owned()));
     };
-    place.survives(&["env", "undo", "one"], full, |place| assert_eq!(count(place, "one"), Ok("10".to_owned())));
+    let ten = |name: &'static str| {
+        move |place: &Box| {
+            assert_eq!(place.count(name), Ok("10".to_owned()));
+        }
+    };
+    place.survives(&["env", "undo", "one"], full, ten("one"));
 
-    let without = |place: &Box| {
-        place.muster(&["env", "down", "copy"]).run();
+    // A clone has what the other one has now, not what that began with.
+    place.survives(
+        &["env", "clone", "one", "copy"],
+        |place| place.without("copy"),
+        |place| {
+            ten("one")(place);
+            ten("copy")(place);
+        },
+    );
+
+    let fresh = |place: &Box| {
+        place.without("copy");
         place.muster(&["seed", "rm", "asha/now"]).run();
     };
-    place.survives(&["env", "snapshot", "now", "one"], without, |place| {
-        assert_eq!(count(place, "one"), Ok("10".to_owned()), "it was thawed");
+    place.survives(&["env", "snapshot", "now", "one"], fresh, |place| {
+        assert_eq!(place.count("one"), Ok("10".to_owned()), "it was thawed");
         place.muster(&["env", "up", "--from", "asha/now", "--name", "copy"]).ok();
-        assert_eq!(count(place, "copy"), Ok("10".to_owned()));
+        ten("copy")(place);
     });
 
     let there = |place: &Box| {
@@ -205,44 +170,120 @@ fn an_agent_killed_at_any_step_of_up_snapshot_reset_and_down_finishes_it() {
         let listed = place.muster(&["env", "list"]).ok();
         assert!(!listed.stdout.contains("two"), "{}", listed.stdout);
     });
-    place.ends();
+    place.stand.ends();
+}
+
+#[test]
+fn an_agent_killed_at_any_step_of_making_a_seed_makes_it() {
+    let Some(_turn) = real::turn() else { return };
+    let mut place = Box::open("{ freeze: never, stop: never }", 0);
+    place.stand.file("init.sql", INIT);
+    let unmade = |place: &Box| {
+        place.without("one");
+        place.muster(&["seed", "rm", "init"]).run();
+    };
+    place.survives(&["seed", "import", "init", "postgres=init.sql"], unmade, |place| {
+        place.muster(&["env", "up", "--from", "init", "--name", "one"]).ok();
+        assert_eq!(place.count("one"), Ok("100".to_owned()));
+        // Of attempts that were ended nothing runs on.
+        eventually(SOON, "only the environment's own containers", || {
+            let running = place.stand.host.running();
+            if running.len() == 2 { Ok(()) } else { Err(format!("{running:?}")) }
+        });
+    });
+    place.stand.ends();
+}
+
+/// Waits until a slot that nobody has is offered.
+fn slot(place: &Box) -> String {
+    let listed = place.muster(&["env", "list"]).json();
+    let taken: Vec<String> = listed["environments"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|one| one["id"].as_str().expect("an id").to_owned())
+        .collect();
+    eventually(IN_TIME, "a slot is offered", || {
+        let log = place.stand.host.agent.printed();
+        let offers = log.lines().filter(|line| line.contains("a slot is offered"));
+        let id = offers.filter_map(|line| line.split("environment=").nth(1)?.split(' ').next()).next_back();
+        let running = place.stand.host.running();
+        let runs = |id: &&str| running.iter().any(|name| name.contains(&id[id.len() - 12..]));
+        let free = id.filter(|id| !taken.iter().any(|one| one == id)).filter(runs);
+        free.map(str::to_owned).ok_or_else(|| format!("{id:?}, {running:?}"))
+    })
+}
+
+#[test]
+fn an_agent_killed_at_any_step_of_handing_out_a_slot_hands_it_out() {
+    let Some(_turn) = real::turn() else { return };
+    let mut place = Box::open("{ freeze: never, stop: never }", 1);
+    place.stand.file("init.sql", INIT);
+    place.muster(&["seed", "import", "init", "postgres=init.sql"]).ok();
+    // It makes the stack hot.
+    place.muster(&["env", "up", "--from", "init", "--name", "one"]).ok();
+    let up = ["env", "up", "--from", "init", "--name", "two"];
+    // The slot that was waiting became the environment, whatever happened on the way.
+    let is_it = |place: &Box, slot: &str| {
+        let shown = place.stand.show("two");
+        assert_eq!(shown["state"], "ENVIRONMENT_STATE_READY", "{shown}");
+        assert_eq!(place.count("two"), Ok("100".to_owned()));
+        assert_eq!(place.count("one"), Ok("100".to_owned()));
+        let all = place.stand.host.running();
+        let own = all.iter().filter(|name| shown["id"].as_str().is_some_and(|id| name.contains(&id[id.len() - 12..])));
+        assert_eq!(own.count(), 2, "{all:?}");
+        let warm = shown["data"].as_str().is_some_and(|data| data.contains("warm pool"));
+        if warm && shown["id"] == slot { Ok(()) } else { Err(shown.to_string()) }
+    };
+    let mut effects = Vec::new();
+    eventually(IN_TIME, "a slot is handed out", || {
+        place.without("two");
+        let slot = slot(&place);
+        effects = place.stand.effects().during(|| {
+            place.muster(&up).ok();
+        });
+        // The coordinator may not have heard of it yet.
+        is_it(&place, &slot)
+    });
+    println!("handing out changes {effects:?}");
+    for number in chosen(effects.len(), FEW) {
+        eventually(IN_TIME, "a slot is handed out although the agent was killed", || {
+            place.without("two");
+            let slot = slot(&place);
+            place.killed_in(&up, number);
+            is_it(&place, &slot)
+        });
+    }
+    place.stand.ends();
 }
 
 #[test]
 fn an_agent_killed_at_any_step_of_falling_asleep_and_waking_loses_nothing() {
     let Some(_turn) = real::turn() else { return };
-    let mut place = Box::open("{ freeze: 400ms, stop: 1s }");
+    let mut place = Box::open("{ freeze: 400ms, stop: 1s }", 0);
+    place.muster(&["env", "up", "main"]).ok();
     let ask = |place: &Box| place.query("main", "select n from kept");
     place.query("main", "create table kept (n int); insert into kept values (7)").expect("written");
-    let sleeping = place.effects(|place| place.reaches("main", "ASLEEP"));
-    let waking = place.effects(|place| assert_eq!(ask(place), Ok("7".to_owned())));
+    let sleeping = place.stand.effects().during(|| place.stand.reaches("main", "ASLEEP"));
+    let waking = place.stand.effects().during(|| assert_eq!(ask(&place), Ok("7".to_owned())));
     println!("falling asleep changes {sleeping:?}, waking {waking:?}");
     assert!(!sleeping.is_empty() && !waking.is_empty());
-    for number in chosen(sleeping.len()) {
+    for number in chosen(sleeping.len(), FEW) {
         // From awake on.
         assert_eq!(ask(&place), Ok("7".to_owned()));
-        place.arm(number);
-        place.killed(number, &mut |place| place.show("main")["state"] == "ENVIRONMENT_STATE_ASLEEP");
-        place.reaches("main", "ASLEEP");
+        place.stand.effects().kill_at(number);
+        place.killed(number, &mut |place| place.stand.show("main")["state"] == "ENVIRONMENT_STATE_ASLEEP");
+        place.stand.reaches("main", "ASLEEP");
     }
-    for number in chosen(waking.len()) {
-        place.reaches("main", "ASLEEP");
-        place.arm(number);
-        let url_of = place.show("main");
-        assert!(url_of["services"].is_array());
+    let url = place.stand.variable("main", "postgres", "POSTGRES_URL");
+    for number in chosen(waking.len(), FEW) {
+        place.stand.reaches("main", "ASLEEP");
+        place.stand.effects().kill_at(number);
         // It waits in the relay, which lives on; the restarted agent wakes the environment for it.
-        let asked = std::thread::scope(|scope| {
-            let services = url_of["services"].as_array().cloned().unwrap_or_default();
-            let postgres = services.iter().find(|service| service["name"] == "postgres").cloned();
-            let asking = scope.spawn(move || {
-                let postgres = postgres.expect("postgres");
-                let url = postgres["variables"]["POSTGRES_URL"].as_str().expect("a URL");
-                Command::new("psql").args([url, "-XAtqc", "select n from kept"]).output().expect("psql runs")
-            });
-            place.killed(number, &mut |_| asking.is_finished());
-            asking.join().expect("no panic")
-        });
-        assert_eq!(String::from_utf8_lossy(&asked.stdout).trim(), "7", "{}", String::from_utf8_lossy(&asked.stderr));
+        let url = url.clone();
+        let asking = std::thread::spawn(move || query(&url, "select n from kept"));
+        place.killed(number, &mut |_| asking.is_finished());
+        assert_eq!(asking.join().expect("no panic"), Ok("7".to_owned()));
     }
-    place.ends();
+    place.stand.ends();
 }

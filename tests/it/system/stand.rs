@@ -1,11 +1,26 @@
 //! One host of asha's and a folder with a stack file: what tests of stores begin with.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use serde_json::Value;
 use tests::harness::call::{Call, Output};
 use tests::harness::cluster::Cluster;
-use tests::harness::host::Host;
+use tests::harness::condition::{SOON, eventually};
+use tests::harness::effects::Effects;
+use tests::harness::host::{Host, HostBuilder};
+
+/// What psql answers: bare rows, or its complaint.
+pub fn query(url: &str, sql: &str) -> Result<String, String> {
+    let done = Command::new("psql").args([url, "-XAtqc", sql]).output().map_err(|why| why.to_string())?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    if done.status.success() { Ok(text(&done.stdout)) } else { Err(text(&done.stderr)) }
+}
+
+/// The same in a host's own network namespace.
+pub fn query_on(host: &Host, url: &str, sql: &str) -> Result<String, String> {
+    host.command(&["psql", url, "-XAtqc", sql])
+}
 
 pub struct Stand {
     pub cluster: Cluster,
@@ -20,7 +35,17 @@ impl Stand {
 
     /// The same in a cluster that began otherwise.
     pub fn within(cluster: Cluster, stack: &str) -> Self {
-        let host = cluster.host("box-asha").label("owner", "asha").label("env", "dev").join();
+        Self::with(stack, cluster, |host| host)
+    }
+
+    /// With this coordinator, and a host as `made` says.
+    pub fn with(stack: &str, cluster: Cluster, made: impl FnOnce(HostBuilder<'_>) -> HostBuilder<'_>) -> Self {
+        let host = made(cluster.host("box-asha").label("owner", "asha").label("env", "dev")).join();
+        Self::of(stack, cluster, host)
+    }
+
+    /// Of a host that has joined.
+    pub fn of(stack: &str, cluster: Cluster, host: Host) -> Self {
         let folder = cluster.folder().join("stand");
         std::fs::create_dir(&folder).expect("a folder");
         let stand = Self { cluster, host, folder };
@@ -49,6 +74,49 @@ impl Stand {
         let services = shown["services"].as_array().expect("services");
         let service = services.iter().find(|one| one["name"] == service).expect("that service");
         service["variables"][variable].as_str().expect("that variable").to_owned()
+    }
+
+    /// Asks the environment's service `postgres`.
+    pub fn query(&self, name: &str, sql: &str) -> Result<String, String> {
+        query(&self.variable(name, "postgres", "POSTGRES_URL"), sql)
+    }
+
+    /// Waits until the environment is in this state (`READY`, `ASLEEP`).
+    pub fn reaches(&self, name: &str, state: &str) {
+        let wanted = format!("ENVIRONMENT_STATE_{state}");
+        eventually(SOON, &format!("{name} is {state}"), || {
+            let shown = self.show(name);
+            if shown["state"] == wanted { Ok(()) } else { Err(shown.to_string()) }
+        });
+    }
+
+    /// What the host's agent changes.
+    pub fn effects(&self) -> Effects {
+        Effects::of(&self.host)
+    }
+
+    /// Everything goes, and nothing is left.
+    pub fn ends(&self) {
+        for environment in self.muster(&["env", "list"]).json()["environments"].as_array().into_iter().flatten() {
+            self.muster(&["env", "down", environment["name"].as_str().unwrap_or_default()]).ok();
+        }
+        for seed in self.muster(&["seed", "list", "--snapshots"]).json()["seeds"].as_array().into_iter().flatten() {
+            self.muster(&["seed", "rm", seed["id"].as_str().unwrap_or_default()]).ok();
+        }
+        // Slots of the warm pool go after their seed.
+        eventually(SOON, "nothing in the engine", || {
+            let left = self.host.objects();
+            if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+        });
+        let pool = self.host.folder().join("state/pool");
+        eventually(SOON, "an empty pool", || {
+            let left: Vec<_> = ["environments", "seeds", "snapshots", "trash"]
+                .iter()
+                .flat_map(|folder| std::fs::read_dir(pool.join(folder)).into_iter().flatten().flatten())
+                .map(|entry| entry.path())
+                .collect();
+            if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+        });
     }
 
     /// Runs a command in a service's container.

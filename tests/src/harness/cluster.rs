@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::call::Call;
 use super::condition::{SOON, eventually, until};
 use super::daemon::Daemon;
+use super::disk::Disk;
 use super::host::HostBuilder;
 use super::{binaries, clean, example, ranges};
 
@@ -14,6 +15,8 @@ use super::{binaries, clean, example, ranges};
 pub struct Cluster {
     /// The process; restart it as you like.
     pub coordinator: Daemon,
+    /// The disk of its state, if it has one of its own.
+    pub disk: Option<Disk>,
     folder: PathBuf,
     number: u32,
     server: String,
@@ -31,6 +34,8 @@ pub struct Options<'a> {
     pub everywhere: Option<u16>,
     /// Further settings of the coordinator, as its file has them.
     pub settings: &'a str,
+    /// Its state lies on a disk of its own, an ext4 of so many MiB.
+    pub disk: Option<u64>,
 }
 
 impl Cluster {
@@ -58,6 +63,7 @@ impl Cluster {
         let folder = std::env::temp_dir().join(name);
         std::fs::create_dir_all(folder.join("contexts")).expect("the cluster's folder");
         let state = folder.join("coordinator");
+        let disk = options.disk.map(|mib| Disk::ext4(&state, mib));
         if options.example {
             example::copy(example::template(), &state);
         }
@@ -81,7 +87,7 @@ impl Cluster {
         if !options.failpoints.is_empty() {
             coordinator.set("MUSTER_FAILPOINTS", options.failpoints);
         }
-        let mut cluster = Self { coordinator, folder, number, server, http };
+        let mut cluster = Self { coordinator, disk, folder, number, server, http };
         cluster.restart();
         cluster.log_in("admin", &state.join("admin.token"));
         for (principal, role) in [("asha", "developer"), ("ben", "developer"), ("jenkins", "deployer")] {

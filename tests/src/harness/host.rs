@@ -7,6 +7,7 @@ use super::binaries;
 use super::cluster::{Cluster, private};
 use super::condition::{SOON, eventually};
 use super::daemon::Daemon;
+use super::disk::Disk;
 use super::docker::Engine;
 use super::namespace::Namespace;
 use super::{clean, ranges};
@@ -22,6 +23,7 @@ pub struct HostBuilder<'a> {
     namespace: Option<&'a Namespace>,
     pool: String,
     warm: u32,
+    disk: Option<u64>,
 }
 
 /// A host with its agent.
@@ -35,6 +37,8 @@ pub struct Host {
     pub address: String,
     /// Its engine, as Docker's own client sees it.
     pub engine: Engine,
+    /// The disk of its state, if it has one of its own.
+    pub disk: Option<Disk>,
     folder: PathBuf,
     id: String,
     prefix: Vec<String>,
@@ -51,6 +55,7 @@ impl<'a> HostBuilder<'a> {
             namespace: None,
             pool: "copy".to_owned(),
             warm: 0,
+            disk: None,
         }
     }
 
@@ -86,6 +91,13 @@ impl<'a> HostBuilder<'a> {
         self
     }
 
+    /// With its state on a disk of its own, an ext4 of so many MiB: [`Host`]'s `disk`.
+    #[must_use]
+    pub fn on_disk(mut self, mib: u64) -> Self {
+        self.disk = Some(mib);
+        self
+    }
+
     /// Value of `MUSTER_FAILPOINTS` for the agent.
     #[must_use]
     pub fn failpoints(mut self, failpoints: &str) -> Self {
@@ -111,6 +123,7 @@ impl<'a> HostBuilder<'a> {
         let folder = cluster.folder().join(&self.name);
         let state = folder.join("state");
         std::fs::create_dir_all(&state).expect("the host's folder");
+        let disk = self.disk.map(|mib| Disk::ext4(&state, mib));
         let mut arguments = vec!["join-token", "create", &self.name, "--quiet"];
         self.labels.iter().for_each(|label| arguments.extend(["--label", label]));
         let token = cluster.muster(&arguments).ok();
@@ -136,7 +149,7 @@ impl<'a> HostBuilder<'a> {
         agent.start();
         let engine = self.namespace.map(|space| Engine::at(&space.engine)).unwrap_or_default();
         let prefix = self.namespace.map(Namespace::prefix).unwrap_or_default();
-        Host { agent, name: self.name, address, engine, folder, id: String::new(), prefix }
+        Host { agent, name: self.name, address, engine, disk, folder, id: String::new(), prefix }
     }
 
     /// Starts the agent and waits until the host is ready.

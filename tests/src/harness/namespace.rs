@@ -78,7 +78,17 @@ impl Namespace {
 
     /// SIGKILL of its engine, and a start.
     pub fn crash_engine(&self) {
+        self.kill_engine();
+        self.start_engine();
+    }
+
+    /// SIGKILL of its engine.
+    pub fn kill_engine(&self) {
         script(&["engine", &self.name, "kill"]);
+    }
+
+    /// Its engine starts, and answers.
+    pub fn start_engine(&self) {
         script(&["engine", &self.name, "start"]);
     }
 
