@@ -23,6 +23,7 @@ mod ports;
 pub mod protocol;
 mod route;
 pub mod spawn;
+mod splice;
 mod state;
 pub mod stats;
 mod table;
@@ -44,8 +45,8 @@ use rustix::process::{Resource, Rlimit};
 use protocol::{PortRange, Refusal};
 use state::Relay;
 
-/// Descriptors for listeners, kept connections to endpoints, control and files.
-const OWN_DESCRIPTORS: u64 = 512;
+/// Descriptors for listeners, kept connections to endpoints, control, files and pipes.
+const OWN_DESCRIPTORS: u64 = 512 + 2 * splice::MOST;
 /// How often kept connections are looked through.
 const SWEEP: Duration = Duration::from_secs(2);
 

@@ -1,18 +1,27 @@
-//! `tcp` mode: bytes in both directions, each closed on its own.
+//! `tcp` mode: bytes in both directions, each closed on its own; copied while they are few, spliced while they are many.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use rustix::net::{Shutdown, shutdown};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::backend::{Lease, Use, connect};
 use super::route::Route;
+use super::splice::Pipe;
 
 /// Bytes taken from a socket at once.
 const CHUNK: usize = 64 << 10;
+/// Reads in a row of at least this many bytes say that much is coming ...
+const LARGE: usize = 16 << 10;
+/// ... when there were this many of them: then bytes pass through a pipe.
+const MUCH: u32 = 8;
+/// How long a connection without traffic keeps its pipe.
+const PIPE_IDLE: Duration = Duration::from_millis(200);
 
 /// Carries one client connection to its end.
 pub(super) async fn serve(route: Arc<Route>, client: TcpStream) {
@@ -48,6 +57,34 @@ async fn reach(route: &Route) -> Option<(Lease, TcpStream)> {
 
 /// Moves bytes until `from` ends, then ends the same direction of `to`.
 async fn pump(from: &TcpStream, to: &TcpStream, moved: &AtomicU64, route: &Route) -> io::Result<()> {
+    let count = |count: usize| {
+        moved.fetch_add(u64::try_from(count).unwrap_or(0), Relaxed);
+        route.touch();
+    };
+    loop {
+        match copy(from, to, count).await? {
+            Copied::End => break,
+            Copied::Much(pipe) => {
+                if pass(from, to, &pipe, count).await? == Passed::End {
+                    break;
+                }
+            }
+        }
+    }
+    shutdown(to, Shutdown::Write)?;
+    Ok(())
+}
+
+/// Why copying ended.
+enum Copied {
+    End,
+    /// So much arrives that a pipe is worth its while.
+    Much(Pipe),
+}
+
+/// Copies bytes through a buffer: the shortest way for questions and answers.
+async fn copy(from: &TcpStream, to: &TcpStream, count: impl Fn(usize)) -> io::Result<Copied> {
+    let mut large = 0;
     loop {
         from.readable().await?;
         // An idle connection keeps no buffer.
@@ -55,18 +92,46 @@ async fn pump(from: &TcpStream, to: &TcpStream, moved: &AtomicU64, route: &Route
         loop {
             buffer.clear();
             match from.try_read_buf(&mut buffer) {
-                Ok(0) => {
-                    shutdown(to, Shutdown::Write)?;
-                    return Ok(());
-                }
-                Ok(count) => {
+                Ok(0) => return Ok(Copied::End),
+                Ok(read) => {
                     send_all(to, &buffer).await?;
-                    moved.fetch_add(u64::try_from(count).unwrap_or(0), Relaxed);
-                    route.touch();
+                    count(read);
+                    large = if read >= LARGE { large + 1 } else { 0 };
+                    if large == MUCH
+                        && let Some(pipe) = Pipe::new()
+                    {
+                        return Ok(Copied::Much(pipe));
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
             }
+        }
+    }
+}
+
+/// Why passing through a pipe ended.
+#[derive(PartialEq, Eq)]
+enum Passed {
+    End,
+    /// Nothing arrived for a while.
+    Idle,
+}
+
+/// Passes bytes through a pipe for as long as they come.
+async fn pass(from: &TcpStream, to: &TcpStream, pipe: &Pipe, count: impl Fn(usize)) -> io::Result<Passed> {
+    loop {
+        match pipe.fill(from) {
+            Ok(0) => return Ok(Passed::End),
+            Ok(taken) => {
+                pipe.empty(to, taken).await?;
+                count(taken);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let Ok(ready) = timeout(PIPE_IDLE, from.readable()).await else { return Ok(Passed::Idle) };
+                ready?;
+            }
+            Err(error) => return Err(error),
         }
     }
 }

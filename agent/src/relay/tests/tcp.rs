@@ -101,3 +101,65 @@ async fn connections_beyond_the_limit_are_closed_at_once() {
     assert_eq!((stats.ports[&port].accepted, stats.ports[&port].refused), (1, 1));
     rig.stop().await;
 }
+
+/// Sends back what it gets, until its client has said all.
+async fn echo() -> std::net::SocketAddr {
+    let listener = TcpListener::bind((LOOPBACK, 0)).await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut from, mut to) = stream.split();
+                let _ = tokio::io::copy(&mut from, &mut to).await;
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn much_passes_unchanged_in_both_directions_with_pauses_and_a_slow_reader() {
+    let (_dir, rig) = Rig::fresh().await;
+    let port = rig.port().await;
+    rig.lead(port, Mode::Tcp, 1, echo().await).await;
+    // No two pieces are equal, so nothing can be lost, doubled or moved unseen.
+    let sent: Vec<u8> = (0..2_000_000_u32).flat_map(u32::to_le_bytes).collect();
+    let client = Raw::open(port).await.0;
+    let (mut from, mut to) = client.into_split();
+    let expected = sent.clone();
+    let (question, mut asked) = tokio::sync::mpsc::channel::<usize>(1);
+    let writer = tokio::spawn(async move {
+        // One part at once, a few small ones, each after the answer to the one before, and the rest.
+        let mut at = 0;
+        while let Some(count) = asked.recv().await {
+            to.write_all(&sent[at..at + count]).await.expect("sent");
+            at += count;
+        }
+        to.shutdown().await.expect("half closed");
+        at
+    });
+    let mut got = Vec::new();
+    for count in [3_000_000, 5, 700, 5, 4_000_000] {
+        question.send(count).await.expect("the writer runs");
+        let end = got.len() + count;
+        // Slowly at first: what is on its way has to wait in every buffer.
+        for _ in 0..200 {
+            got.push(from.read_u8().await.expect("a byte"));
+            if got.len() == end {
+                break;
+            }
+        }
+        let begun = got.len();
+        got.resize(end, 0);
+        from.read_exact(&mut got[begun..]).await.expect("the rest");
+    }
+    drop(question);
+    assert_eq!(writer.await.expect("written"), got.len());
+    assert_eq!(from.read(&mut [0]).await.expect("an end"), 0);
+    assert!(got == expected[..got.len()], "the bytes differ");
+    let stats = rig.client.stats().await.expect("an answer").ports[&port].clone();
+    let release = &stats.releases["r1"];
+    let count = u64::try_from(got.len()).expect("a count");
+    assert_eq!((release.bytes_in, release.bytes_out), (count, count));
+    rig.stop().await;
+}
