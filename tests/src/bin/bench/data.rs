@@ -112,16 +112,31 @@ fn frozen(place: &Place) -> Vec<f64> {
         all.push(micros / 1000.0);
         place.muster(&["seed", "rm", &format!("asha/{name}")]).ok();
     }
-    assert!(writer.try_wait().expect("it is ours").is_none(), "the load ended before the last snapshot");
+    if let Some(ended) = writer.try_wait().expect("it is ours") {
+        let name = container(place);
+        let logs = Command::new("docker").args(["logs", "--tail", "30", &name]).output().expect("docker runs");
+        let state =
+            Command::new("docker").args(["inspect", "-f", "{{json .State}}", &name]).output().expect("docker runs");
+        panic!(
+            "the load ended before the last snapshot ({ended}); froze for {all:?} ms; {}; {}",
+            String::from_utf8_lossy(&state.stdout).trim(),
+            String::from_utf8_lossy(&logs.stderr)
+        );
+    }
     place.muster(&["env", "down", "big"]).ok();
     writer.wait().expect("it ends with its server");
     all
 }
 
+/// The name of the database's container.
+fn container(place: &Place) -> String {
+    let id: String = place.show("big")["id"].as_str().unwrap_or_default().chars().filter(|c| *c != '-').collect();
+    format!("muster-{}-postgres", id.get(id.len() - 12..).unwrap_or_default())
+}
+
 /// Writes until its server goes.
 fn writer(place: &Place) -> Child {
-    let id: String = place.show("big")["id"].as_str().unwrap_or_default().chars().filter(|c| *c != '-').collect();
-    let name = format!("muster-{}-postgres", id.get(id.len() - 12..).unwrap_or_default());
+    let name = container(place);
     let script = "cat >/tmp/load.sql && exec pgbench -n -U shop -c 4 -T 3600 -f /tmp/load.sql shop";
     let load = "\\set n random(1, 100000)\nUPDATE big SET text = md5(random()::text) WHERE id = :n;\n";
     let mut child = Command::new("docker")
@@ -132,6 +147,10 @@ fn writer(place: &Place) -> Child {
         .expect("docker runs");
     let mut input = child.stdin.take().expect("its input");
     std::io::Write::write_all(&mut input, load.as_bytes()).expect("written");
+    drop(input);
+    // A container that stands still lets nobody in, so the first snapshot waits until its clients are there.
+    let there = "SELECT 1 / count(*) FROM pg_stat_activity WHERE application_name = 'pgbench'";
+    queried(&place.url("big", "postgres"), there, Instant::now());
     child
 }
 

@@ -1,4 +1,4 @@
-//! The relay against a direct connection, both modes.
+//! The relay against a direct connection and against HAProxy, both modes.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -142,6 +142,52 @@ impl Drop for Relay {
     }
 }
 
+/// HAProxy in front of the server, two threads as on this machine's cores, with splicing.
+struct Haproxy {
+    process: Child,
+    version: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Haproxy {
+    const TCP: u16 = 27003;
+    const HTTP: u16 = 27004;
+
+    fn start(server: SocketAddr) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("haproxy.cfg");
+        let (tcp, http) = (Self::TCP, Self::HTTP);
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let text = format!(
+            "global\n  nbthread {threads}\ndefaults\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n  \
+             option splice-auto\nlisten tcp\n  mode tcp\n  bind 127.0.0.1:{tcp}\n  server s {server}\n\
+             listen http\n  mode http\n  http-reuse always\n  bind 127.0.0.1:{http}\n  server s {server}\n"
+        );
+        std::fs::write(&file, text).expect("written");
+        let told = Command::new("haproxy").arg("-v").output().expect("haproxy is installed");
+        let version = String::from_utf8_lossy(&told.stdout).split_whitespace().nth(2).unwrap_or_default().to_owned();
+        let process = Command::new("haproxy")
+            .args(["-db", "-f"])
+            .arg(&file)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("haproxy starts");
+        let haproxy = Self { process, version, _folder: folder };
+        eventually(SOON, "haproxy listens", || {
+            TcpStream::connect(("127.0.0.1", tcp)).map(drop).map_err(|why| why.to_string())
+        });
+        haproxy
+    }
+}
+
+impl Drop for Haproxy {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
 /// Microseconds of requests one after the other on one connection.
 fn latency(address: SocketAddr) -> Samples {
     let mut client = Client::connect(address);
@@ -175,10 +221,14 @@ fn throughput(address: SocketAddr) -> f64 {
 pub fn measure() -> String {
     let direct = server();
     let relay = Relay::start();
+    let haproxy = Haproxy::start(direct);
+    let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
     let ways = [
         ("direct", direct),
         ("relay, `tcp`", relay.publish(27001, "tcp", direct)),
         ("relay, `http`", relay.publish(27002, "http", direct)),
+        ("HAProxy, `tcp`", local(Haproxy::TCP)),
+        ("HAProxy, `http`", local(Haproxy::HTTP)),
     ];
     let mut rows = Vec::new();
     let mut base = None;
@@ -201,7 +251,9 @@ pub fn measure() -> String {
         &rows,
         &format!(
             "Kept HTTP/1.1 connections over loopback; {REQUESTS} requests one after the other, then {CLIENTS} connections for \
-             {SECONDS} s, then a gigabyte. Client, server and relay share the machine's cores, so throughput is theirs together."
+             {SECONDS} s, then a gigabyte. Client, server and relay share the machine's cores, so throughput is theirs together. \
+             HAProxy {} has a thread per core and splices.",
+            haproxy.version
         ),
     )
 }
