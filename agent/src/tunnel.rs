@@ -26,6 +26,8 @@ const QUEUE: usize = 4;
 const CHUNK: usize = 32 << 10;
 /// Longest wait for a sleeping environment.
 const WAKE: Duration = Duration::from_secs(120);
+/// Pause before it is asked again whether a command has begun.
+const BEGUN: Duration = Duration::from_millis(3);
 /// Longest wait until the last frames have arrived.
 const GOODBYE: Duration = Duration::from_secs(30);
 /// Longest command line.
@@ -193,7 +195,10 @@ async fn exec(
         terminal: exec.terminal,
         environment: exec.environment.clone().into_iter().collect(),
     };
+    let entering = guest.entering().await;
     let attached = host.engine.attach(&id, &spec).await?;
+    begun(host, &attached.exec).await;
+    drop(entering);
     send(up, Frame::Open(true)).await?;
     if let Some(size) = exec.size.filter(|_| exec.terminal) {
         resize(host, &attached.exec, size).await;
@@ -205,6 +210,17 @@ async fn exec(
         signal(host, &name, rustix::process::Signal::HUP).await;
     }
     ended
+}
+
+/// Waits until the engine has begun a command that it was given, or knows that it cannot.
+async fn begun(host: &Host, exec: &str) {
+    let begun = async {
+        while host.engine.executed(exec).await.is_ok_and(|state| state.pid.is_none() && state.status.is_none()) {
+            tokio::time::sleep(BEGUN).await;
+        }
+    };
+    // It holds up a snapshot no longer than a snapshot may hold up others.
+    let _ = tokio::time::timeout(crate::seeds::snapshot::LIMIT, begun).await;
 }
 
 /// The service's running container; waits for an environment that sleeps.

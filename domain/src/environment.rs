@@ -2,6 +2,7 @@
 
 pub mod diff;
 pub mod life;
+pub mod migration;
 
 use std::collections::BTreeMap;
 

@@ -7,6 +7,7 @@ mod elasticsearch;
 mod environments;
 mod isolation;
 mod life;
+mod migrations;
 mod moving;
 pub mod production;
 mod quotas;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 use domain::environment::EnvironmentState;
-use tokio::sync::watch;
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, watch};
 
 use super::View;
 
@@ -17,6 +17,8 @@ pub(super) struct Door {
     pub quiet: AtomicU64,
     /// It sleeps, or is about to.
     pub leaving: AtomicBool,
+    /// Written while everything of it stands still, read while a command enters.
+    still: RwLock<()>,
 }
 
 /// Keeps an environment awake until it is dropped.
@@ -48,6 +50,19 @@ impl Guest {
         };
         // An error means that nothing of it is left.
         let _ = view.wait_for(there).await;
+    }
+}
+
+impl Guest {
+    /// Waits until no command is just entering; none enters as long as this is held. A container that stands still lets
+    /// nobody in: the engine refuses, and the command would end with status 126.
+    pub async fn standing_still(&self) -> RwLockWriteGuard<'_, ()> {
+        self.door.still.write().await
+    }
+
+    /// Waits until nothing stands still; nothing does as long as this is held.
+    pub async fn entering(&self) -> RwLockReadGuard<'_, ()> {
+        self.door.still.read().await
     }
 }
 

@@ -141,7 +141,8 @@ fn move_aside(from: &Path, to: &Path) -> io::Result<()> {
     files::private_dir(to)?;
     crate::failpoints::effect("data.aside");
     match std::fs::rename(from, to.join("volumes")) {
-        Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(()),
+        // An environment without volumes, or an attempt that was killed after the rename.
+        Err(why) if why.kind() == io::ErrorKind::NotFound => files::private_dir(&to.join("volumes")),
         // An attempt that was killed after the rename has begun to lay the new data: that is no state to keep.
         Err(_) if to.join("volumes").is_dir() => Ok(()),
         other => other.and_then(|()| files::sync_folder(to)),

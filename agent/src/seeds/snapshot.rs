@@ -21,7 +21,7 @@ use super::sealed::{Login, volume};
 use super::stack::Store;
 use super::{Made, Setup, asleep, elastic, postgres, seal, stack};
 use crate::environments::failure::Failure;
-use crate::environments::{View, credentials, plan};
+use crate::environments::{Guest, View, credentials, plan};
 use crate::freezer::{Boxed, Cgroups, Freezer as _};
 use crate::host::Host;
 
@@ -48,7 +48,9 @@ pub(super) async fn run(setup: &Setup, order: &v1::SeedOrder, environment: &str)
         let mut views = setup.environments.watch(environment).ok_or_else(missing)?;
         let view = settled(&mut views).await?;
         match view.observed.state {
-            EnvironmentState::Ready | EnvironmentState::Failed => return live(setup, order, &view, environment).await,
+            EnvironmentState::Ready | EnvironmentState::Failed => {
+                return live(setup, order, &view, &guest, environment).await;
+            }
             EnvironmentState::Asleep => {
                 if let Some(made) = asleep::run(setup, order, environment, &view, &views).await? {
                     return Ok(made);
@@ -81,7 +83,13 @@ async fn settled(views: &mut watch::Receiver<View>) -> Result<View, Failure> {
 }
 
 /// Of an environment that runs: everything stands still for one instant.
-async fn live(setup: &Setup, order: &v1::SeedOrder, view: &View, environment: &str) -> Result<Made, Failure> {
+async fn live(
+    setup: &Setup,
+    order: &v1::SeedOrder,
+    view: &View,
+    guest: &Guest,
+    environment: &str,
+) -> Result<Made, Failure> {
     let host = &setup.host;
     let stack = setup.environments.stack(environment)?;
     let durability = stack.settings.durability;
@@ -99,14 +107,14 @@ async fn live(setup: &Setup, order: &v1::SeedOrder, view: &View, environment: &s
         let clones = names.iter().map(|name| host.pool.clone_tree(volume(&from, name), volume(&aside, name)));
         try_join_all(clones).await.map(|_| ()).map_err(Failure::from)
     };
-    let mut taken = still(host, &boxes, take()).await;
+    let mut taken = still(host, guest, &boxes, take()).await;
     for _ in 1..ATTEMPTS {
         // Who waits for a busy disk does not stop before it has answered: nothing was taken yet.
         if !taken.as_ref().is_err_and(|why| why.code == "E_FREEZE") {
             break;
         }
         tokio::time::sleep(PAUSE).await;
-        taken = still(host, &boxes, take()).await;
+        taken = still(host, guest, &boxes, take()).await;
     }
     // Of one that failed a service may be started again at any time.
     if taken.is_ok() && view.observed.state == EnvironmentState::Failed {
@@ -270,9 +278,11 @@ async fn unsettle(boxes: &[One<'_>], durability: Durability) {
 /// Does the work while all containers stand still; answers for how long they did.
 async fn still(
     host: &Arc<Host>,
+    guest: &Guest,
     boxes: &[One<'_>],
     work: impl Future<Output = Result<(), Failure>>,
 ) -> Result<Duration, Failure> {
+    let _nobody_enters = guest.standing_still().await;
     let mut guard = guard(boxes)?;
     let began = Instant::now();
     let freeze = |redis: bool| {

@@ -184,6 +184,22 @@ pub(super) async fn take(
     Ok(row)
 }
 
+/// Keeps the data of an environment as it is, and lets it go on with a copy, before a service is done on it: `env undo`
+/// brings it back. Answers what is told of that; nothing where its host has not yet seen what was last wanted, which is then
+/// data that is laid anew in any case.
+///
+/// # Errors
+/// Its owner, or the environment itself, holds as much disk as it may.
+pub(super) async fn keep_before(app: &App, tx: &mut dyn Tx, row: &mut EnvironmentRow, service: &str) -> Result<String> {
+    let of = &row.environment;
+    if of.observed.generation != of.generation || of.run.is_some() || of.wanted != Wanted::Up {
+        return Ok(String::new());
+    }
+    quotas::more_data(app, tx, row).await?;
+    row.data.begin(Begin::Epoch(row.data.epoch));
+    Ok(format!("; its data is kept as it was before {service}"))
+}
+
 /// Brings the data of an environment back to what it began with, or with `undo` to what it was before the last reset.
 ///
 /// # Errors

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use domain::authorize::{Action, Principal, authorize};
 use domain::environment::life::Tenure;
-use domain::environment::{Source, Wanted};
+use domain::environment::{Source, Wanted, migration};
+use domain::stack::Stack;
 
 use super::environments::{self, EnvironmentView, resource};
-use super::{App, apps, resolve};
+use super::{App, apps, environment_data, resolve};
 use crate::error::{Code, Error, Result};
 use crate::store::Tx;
 use crate::store::environment::EnvironmentRow;
@@ -88,14 +89,24 @@ async fn again(app: &App, principal: &Principal, given: &str, service: &str, bui
         .write(|tx| {
             Box::pin(async move {
                 let mut row = own(tx, principal, given).await?;
-                let services = services(&row, service, build)?;
+                let stack = stack(&row)?;
+                let migrates = migration::is_one(&stack, service);
+                let services = services(&row, stack, service, build)?;
+                let kept = if migrates {
+                    environment_data::keep_before(app, tx, &mut row, service).await?
+                } else {
+                    String::new()
+                };
                 let generation = row.environment.generation.next();
                 row.environment.generation = generation;
-                let asked = if build { &mut row.life.rebuilds } else { &mut row.life.restarts };
-                asked.extend(services.iter().map(|name| (name.clone(), generation.0)));
+                // With its data laid anew, everything is done again already.
+                if build || kept.is_empty() {
+                    let asked = if build { &mut row.life.rebuilds } else { &mut row.life.restarts };
+                    asked.extend(services.iter().map(|name| (name.clone(), generation.0)));
+                }
                 row.version = tx.environment_put(&row).await?;
                 let kind = if build { "environment.rebuild" } else { "environment.restart" };
-                environments::event(app, tx, principal, &row, kind, &services.join(" ")).await?;
+                environments::event(app, tx, principal, &row, kind, &(services.join(" ") + &kept)).await?;
                 environments::view_of(app, tx, principal, row).await
             })
         })
@@ -178,29 +189,41 @@ pub async fn entered(
         .await
 }
 
-/// The services that are meant; the stack file is read again, as it was given.
-fn services(row: &EnvironmentRow, service: &str, build: bool) -> Result<Vec<String>> {
+/// The stack of an environment: its file is read again, as it was given.
+///
+/// # Errors
+/// This version does not take the file any more.
+pub fn stack(row: &EnvironmentRow) -> Result<Stack> {
     let environment = &row.environment;
-    let file = if row.file.is_empty() { "compose.yaml" } else { &row.file };
     let files = |path: &str| row.env_files.get(path).cloned();
     let input = manifest::stack::Input {
-        file,
+        file: file(row),
         text: &environment.stack_file,
         variables: &environment.variables,
         files: &files,
     };
-    let stack = manifest::stack::read(input).map_err(|problems| apps::problems_error(Code::STACK, &problems))?.stack;
+    let reading = manifest::stack::read(input).map_err(|problems| apps::problems_error(Code::STACK, &problems))?;
+    Ok(reading.stack)
+}
+
+fn file(row: &EnvironmentRow) -> &str {
+    if row.file.is_empty() { "compose.yaml" } else { &row.file }
+}
+
+/// The services that are meant.
+fn services(row: &EnvironmentRow, stack: Stack, service: &str, build: bool) -> Result<Vec<String>> {
     if service.is_empty() && !build {
         return Ok(stack.services.into_keys().collect());
     }
     let Some(found) = stack.services.get(service) else {
         let names: Vec<String> = stack.services.into_keys().collect();
-        let text = format!("{} has no service {service:?}; it has {}", environment.name, names.join(", "));
+        let text = format!("{} has no service {service:?}; it has {}", row.environment.name, names.join(", "));
         return Err(Error::new(Code::ENV_SERVICE, text));
     };
     if build && found.build.is_none() {
         let text = format!(
-            "{service} is not built from sources: it has no `build` in {file}; `muster env restart` restarts it"
+            "{service} is not built from sources: it has no `build` in {}; `muster env restart` restarts it",
+            file(row)
         );
         return Err(Error::new(Code::ENV_SERVICE, text));
     }

@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use domain::authorize::{Action, Permit, Principal, Resource, authorize};
-use domain::environment::{Environment, EnvironmentState, Observed, Source, Wanted};
+use domain::environment::{Environment, EnvironmentState, Observed, Source, Wanted, migration};
 use domain::host::Liveness;
 use domain::ids::{EnvironmentId, Generation, HostId};
 use domain::name::Name;
 use domain::seed::SeedAddress;
-use domain::stack::SeedRef;
+use domain::stack::{SeedRef, Stack};
 
 use super::environment_data::{self, Beginning};
 use super::idempotency::{self, Key};
 use super::ledger::{self, Event};
 use super::placing::{Wish, choose};
-use super::{App, Ctx, apps, quotas, resolve, seed_copies, text};
+use super::{App, Ctx, apps, environment_life, quotas, resolve, seed_copies, text};
 use crate::error::{Code, Error, Result};
 use crate::store::environment::{EnvironmentRow, Life};
 use crate::store::host::HostRow;
@@ -73,6 +73,7 @@ struct Checked<'a> {
     disk: Option<u64>,
     ttl: Duration,
     seed: Option<SeedRef>,
+    stack: Stack,
 }
 
 fn check(ask: &Up) -> Result<Checked<'_>> {
@@ -102,7 +103,8 @@ fn check(ask: &Up) -> Result<Checked<'_>> {
     let declared = reading.stack.services.values().filter_map(|service| service.memory).sum();
     let memory = quota.memory.unwrap_or(declared);
     let ttl = reading.stack.settings.ttl.0;
-    Ok(Checked { ask, name, app, memory, disk: quota.disk, ttl, seed: reading.stack.settings.seed })
+    let seed = reading.stack.settings.seed.clone();
+    Ok(Checked { ask, name, app, memory, disk: quota.disk, ttl, seed, stack: reading.stack })
 }
 
 /// Makes an environment, or brings the owner's environment of that name to this stack.
@@ -215,7 +217,7 @@ async fn slot(ctx: &Ctx, tx: &mut dyn Tx, row: &EnvironmentRow) -> Result<Option
 }
 
 async fn again(
-    ctx: &Ctx,
+    app: &App,
     tx: &mut dyn Tx,
     principal: &Principal,
     checked: &Checked<'_>,
@@ -252,6 +254,13 @@ async fn again(
         return Ok(row);
     }
     quotas::its_own(&row, checked.disk)?;
+    // A file that this version does not read any more cannot be compared: nothing is kept then.
+    let before = environment_life::stack(&row).unwrap_or_default();
+    let due = migration::due(&before, &checked.stack).filter(|_| !before.services.is_empty());
+    let kept = match due {
+        Some(service) => environment_data::keep_before(app, tx, &mut row, service).await?,
+        None => String::new(),
+    };
     let environment = &mut row.environment;
     environment.stack_file.clone_from(&ask.stack_file);
     environment.variables.clone_from(&ask.variables);
@@ -264,14 +273,14 @@ async fn again(
     if let Some(seed) = seed_copies::waits(tx, &row).await?
         && let Some(seed) = tx.seed_get(seed.copy.seed).await?
     {
-        seed_copies::bring(ctx, tx, &seed, row.environment.host).await?;
+        seed_copies::bring(app, tx, &seed, row.environment.host).await?;
     }
     row.env_files.clone_from(&ask.env_files);
     row.file.clone_from(&ask.file);
     row.life.ttl = Some(checked.ttl);
     row.version = tx.environment_put(&row).await?;
-    let text = format!("again, generation {}", row.environment.generation.0);
-    event(ctx, tx, principal, &row, "environment.up", &text).await?;
+    let text = format!("again, generation {}{kept}", row.environment.generation.0);
+    event(app, tx, principal, &row, "environment.up", &text).await?;
     Ok(row)
 }
 

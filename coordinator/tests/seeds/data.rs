@@ -194,6 +194,49 @@ async fn a_reset_goes_to_the_beginning_and_an_undo_to_before_it() {
 }
 
 #[tokio::test]
+async fn the_data_before_a_migration_is_kept_and_an_undo_goes_back_to_it() {
+    let (server, mut session, asha, _) = world().await;
+    let with = |migrate: &str, redis: &str| {
+        let once = format!("  migrate: {{ image: \"{migrate}\" }}\n");
+        let waits = "    depends_on: { migrate: { condition: service_completed_successfully } }\n";
+        let stack = STACK.replace("    image: redis:7\n", &format!("    image: {redis}\n{waits}{once}"));
+        v1::UpEnvironmentRequest { stack_file: stack, ..ask("mine", "") }
+    };
+    let kept = |order: &v1::EnvironmentOrder, epochs: &[u64]| v1::EnvironmentReport {
+        kept_epochs: epochs.to_vec(),
+        ..up(order)
+    };
+    bring_up(&server, &asha, with("app:1", "redis:7")).await.unwrap();
+    let order = session.environment_order().await;
+    assert_eq!((order.data_from.as_str(), order.data_epoch), ("auto:0", 1), "a new one, on data that is there");
+    session.tell_environment(kept(&order, &[0])).await;
+    bring_up(&server, &asha, with("app:1", "redis:8")).await.unwrap();
+    let order = session.environment_order().await;
+    assert_eq!(order.data_epoch, 1, "another service changed");
+    session.tell_environment(kept(&order, &[0])).await;
+
+    let restart = v1::RestartEnvironmentRequest { environment: "mine".to_owned(), service: "migrate".to_owned() };
+    environments(&server).await.restart(as_(&asha, restart)).await.unwrap();
+    let order = session.environment_order().await;
+    assert_eq!((order.data_from.as_str(), order.data_epoch), ("auto:1", 2));
+    assert!(order.restarts.is_empty(), "it is done once: {:?}", order.restarts);
+    session.tell_environment(kept(&order, &[0, 1])).await;
+    reset(&server, &asha, true).await.unwrap();
+    let order = session.environment_order().await;
+    assert_eq!((order.data_from.as_str(), order.data_epoch), ("auto:1", 3));
+    session.tell_environment(kept(&order, &[0, 1, 2])).await;
+
+    bring_up(&server, &asha, with("app:2", "redis:8")).await.unwrap();
+    assert_eq!(session.environment_order().await.data_epoch, 4);
+    // The host has not told of that one yet: what it would keep is not known.
+    bring_up(&server, &asha, with("app:3", "redis:8")).await.unwrap();
+    let order = session.environment_order().await;
+    assert_eq!((order.data_from.as_str(), order.data_epoch), ("auto:3", 4));
+    let told = server.events("environment.restart").await;
+    assert_eq!(told[0].text, "mine migrate; its data is kept as it was before migrate");
+}
+
+#[tokio::test]
 async fn only_the_owner_resets_and_only_what_is_up() {
     let (server, mut session, asha, _) = world().await;
     let ben = server.token("ben", "developer", "").await;
