@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use domain::environment::migration;
 use domain::stack::{Service, Stack};
 
 use self::profiles::Profiles;
@@ -196,7 +197,15 @@ fn read_stack(
     }
     let scope = Scope { files, volumes, networks, services, left_out, secrets, configs };
     let services = read_services(r, entries, &scope);
-    Some(Stack { services, volumes: scope.volumes.into_iter().collect(), settings })
+    let mut stack = Stack { services, volumes: scope.volumes.into_iter().collect(), settings };
+    // What ends before others start is a client of a database in the database's own image.
+    let once: Vec<String> = stack.services.keys().filter(|name| migration::is_one(&stack, name)).cloned().collect();
+    for name in once {
+        if let Some(service) = stack.services.get_mut(&name) {
+            service.store = None;
+        }
+    }
+    Some(stack)
 }
 
 fn read_services(r: &mut Reader, entries: &[Entry], scope: &Scope<'_>) -> BTreeMap<String, Service> {

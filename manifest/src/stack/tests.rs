@@ -150,6 +150,13 @@ fn stores_are_known_by_their_images_or_by_what_the_file_says() {
     assert_eq!(service("x-muster: { kind: redis }").store, Some(StoreKind::Redis));
     let none = plain("services: { s: { image: postgres, x-muster: { kind: none } } }").unwrap();
     assert_eq!(none.stack.services["s"].store, None);
+    let waits = |condition| {
+        let text =
+            "services: { s: { image: postgres }, web: { image: w, depends_on: { s: { condition: CONDITION } } } }";
+        plain(&text.replace("CONDITION", condition)).unwrap().stack.services["s"].store
+    };
+    assert_eq!(waits("service_healthy"), Some(StoreKind::Postgres));
+    assert_eq!(waits("service_completed_successfully"), None, "a client, not a server");
 }
 
 #[test]
