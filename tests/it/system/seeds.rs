@@ -237,3 +237,23 @@ fn a_snapshot_under_writes_is_one_instant_of_all_stores_and_a_colleague_begins_w
     shop.muster(&[&["env", "exec", "-e", "copy", "postgres", "--"], words.as_slice()].concat()).ok();
     assert!(postgres > 5 && (redis == postgres || redis + 1 == postgres), "PostgreSQL {postgres}, Redis {redis}");
 }
+
+#[test]
+fn a_command_that_comes_while_a_snapshot_is_taken_waits_until_nothing_stands_still() {
+    let Some(_turn) = real::turn() else { return };
+    let shop = Shop::on("copy");
+    shop.import();
+    shop.muster(&["env", "up", "--from", "staging", "--name", "busy"]).ok();
+    for round in 0..3 {
+        let name = format!("s{round}");
+        let mut taken = shop.muster(&["env", "snapshot", &name, "busy"]).begin();
+        let mut entered = 0;
+        while taken.runs() {
+            shop.muster(&["env", "exec", "-e", "busy", "postgres", "--", "true"]).ok();
+            entered += 1;
+        }
+        taken.finish().with_code(0);
+        assert!(entered > 0);
+        shop.muster(&["seed", "rm", &format!("asha/{name}")]).ok();
+    }
+}
