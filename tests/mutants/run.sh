@@ -19,7 +19,15 @@ names=("$@")
 [ ${#names[@]} -gt 0 ] || names=(m1 m3 m4 m5 m6 m18)
 
 copy=$(mktemp -d)
-trap 'rm -rf "$copy"' EXIT
+patched() { sed -n 's#^+++ b/##p' "$root"/tests/mutants/*.patch | sort -u; }
+# Cargo takes the copy's crates for the workspace's, and goes by times: what a bug changed must look newer than its build
+# here, or the next build of the workspace would have the bug in it.
+clean_up() {
+  rm -rf "$copy"
+  rm -f "$CARGO_TARGET_DIR/debug/simulate"
+  (cd "$root" && patched | xargs touch)
+}
+trap clean_up EXIT
 # One path for all copies: what a patch does not touch is built once.
 tree=$copy/tree
 missed=0
@@ -28,7 +36,7 @@ for name in "${names[@]}"; do
   mkdir "$tree"
   (cd "$root" && git ls-files -z --cached --others --exclude-standard | xargs -0 cp -p --parents -t "$tree")
   # Cargo goes by times: what the last bug changed must not look older than its build.
-  sed -n 's#^+++ b/##p' "$root"/tests/mutants/*.patch | sort -u | (cd "$tree" && xargs touch)
+  patched | (cd "$tree" && xargs touch)
   patch -d "$tree" -p1 --silent --fuzz=0 <"$root/tests/mutants/$name.patch"
   # A planted bug leaves things unused; what the compiler says counts only when it fails.
   (cd "$tree" && cargo build --quiet --locked -p tests --bin simulate >"$copy/said" 2>&1) || { cat "$copy/said"; exit 1; }
@@ -41,6 +49,4 @@ for name in "${names[@]}"; do
     missed=1
   fi
 done
-# The copy's build is not the workspace's.
-rm -f "$CARGO_TARGET_DIR/debug/simulate"
 exit "$missed"
