@@ -255,8 +255,8 @@ async fn again(
     }
     quotas::its_own(&row, checked.disk)?;
     // A file that this version does not read any more cannot be compared: nothing is kept then.
-    let before = environment_life::stack(&row).unwrap_or_default();
-    let due = migration::due(&before, &checked.stack).filter(|_| !before.services.is_empty());
+    let before = environment_life::stack(&row).ok();
+    let due = before.and_then(|before| migration::due(&before, &checked.stack));
     let kept = match due {
         Some(service) => environment_data::keep_before(app, tx, &mut row, service).await?,
         None => String::new(),

@@ -6,7 +6,7 @@ use domain::ids::PrincipalId;
 use domain::quota::{Fill, Held, Limits, Refused, fill, size};
 
 use super::ledger::{self, Event};
-use super::{App, Ctx};
+use super::{App, Ctx, environment_life};
 use crate::auth::Agent;
 use crate::error::{Code, Error, Result};
 use crate::store::environment::EnvironmentRow;
@@ -92,11 +92,7 @@ pub fn its_own(row: &EnvironmentRow, quota: Option<u64>) -> Result<()> {
 
 /// The quota of disk that an environment's stack file gives it.
 fn disk(row: &EnvironmentRow) -> Option<u64> {
-    let file = if row.file.is_empty() { "compose.yaml" } else { &row.file };
-    let files = |path: &str| row.env_files.get(path).cloned();
-    let (text, variables) = (&row.environment.stack_file, &row.environment.variables);
-    let reading = manifest::stack::read(manifest::stack::Input { file, text, variables, files: &files });
-    reading.ok()?.stack.settings.quota.disk
+    environment_life::stack(row).ok()?.settings.quota.disk
 }
 
 /// Tells once when an environment comes near its quota of disk, and once when it reaches it.

@@ -6,17 +6,9 @@ use tests::harness::condition::{SOON, eventually};
 use tests::harness::disk::{Disk, SMALLEST_XFS};
 use tests::harness::real;
 
-use crate::system::stand::{Stand, query};
+use crate::system::stand::{POSTGRES, Stand, query};
 
-const STACK: &str = r#"services:
-  postgres:
-    image: postgres:15
-    environment: { POSTGRES_PASSWORD: "${PG:-x}" }
-    ports: ["5432:5432"]
-    volumes: ["data:/var/lib/postgresql/data"]
-volumes: { data: }
-x-muster: { idle: { freeze: never, stop: never } }
-"#;
+const AWAKE: &str = "x-muster: { idle: { freeze: never, stop: never } }\n";
 const KEPT: &str = "create table kept (n int); insert into kept values (7)";
 /// Disk of a state folder, in MiB.
 const SMALL: u64 = 48;
@@ -34,7 +26,8 @@ fn a_full_pool_refuses_what_is_new_and_takes_it_when_there_is_room() {
     let root = cluster.folder().join("pools/small");
     let _disk = Disk::xfs(&root, SMALLEST_XFS);
     let pool = root.join("pool");
-    let mut stand = Stand::with(STACK, cluster, |host| host.pool(&format!("reflink:{}", pool.display())));
+    let mut stand =
+        Stand::with(&format!("{POSTGRES}{AWAKE}"), cluster, |host| host.pool(&format!("reflink:{}", pool.display())));
     stand.muster(&["env", "up", "one"]).ok();
     let one = stand.variable("one", "postgres", "POSTGRES_URL");
     query(&one, KEPT).expect("written");
@@ -89,7 +82,9 @@ fn an_agent_whose_disk_is_full_says_so_and_goes_on_when_there_is_room() {
     let Some(_turn) = real::turn() else { return };
     let cluster = Cluster::start();
     let pool = cluster.folder().join("pools/elsewhere");
-    let mut stand = Stand::with(STACK, cluster, |host| host.on_disk(SMALL).pool(&format!("copy:{}", pool.display())));
+    let mut stand = Stand::with(&format!("{POSTGRES}{AWAKE}"), cluster, |host| {
+        host.on_disk(SMALL).pool(&format!("copy:{}", pool.display()))
+    });
     stand.muster(&["env", "up", "one"]).ok();
     let one = stand.variable("one", "postgres", "POSTGRES_URL");
     query(&one, KEPT).expect("written");
@@ -150,7 +145,9 @@ fn an_environment_is_taken_down_also_when_its_agents_disk_was_full() {
     let Some(_turn) = real::turn() else { return };
     let cluster = Cluster::start();
     let pool = cluster.folder().join("pools/elsewhere");
-    let stand = Stand::with(STACK, cluster, |host| host.on_disk(SMALL).pool(&format!("copy:{}", pool.display())));
+    let stand = Stand::with(&format!("{POSTGRES}{AWAKE}"), cluster, |host| {
+        host.on_disk(SMALL).pool(&format!("copy:{}", pool.display()))
+    });
     stand.muster(&["env", "up", "one"]).ok();
     let disk = stand.host.disk.clone().expect("its own disk");
     disk.fill();

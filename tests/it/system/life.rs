@@ -9,18 +9,7 @@ use tests::harness::condition::{SOON, eventually};
 use tests::harness::host::Host;
 use tests::harness::real;
 
-const STACK: &str = r#"services:
-  postgres:
-    image: postgres:15
-    environment: { POSTGRES_PASSWORD: "${PG:-x}" }
-    ports: ["5432:5432"]
-    volumes: ["data:/var/lib/postgresql/data"]
-  redis:
-    image: redis:7
-    ports: ["6379:6379"]
-    depends_on: { postgres: { condition: service_healthy } }
-volumes: { data: }
-"#;
+use super::stand::POSTGRES_AND_REDIS;
 
 /// An environment `life` of asha's whose stack has this `idle`.
 struct Life {
@@ -35,7 +24,8 @@ impl Life {
         let host = cluster.host("box-asha").label("owner", "asha").label("env", "dev").join();
         let folder = cluster.folder().join("life");
         std::fs::create_dir(&folder).expect("a folder");
-        std::fs::write(folder.join("compose.yaml"), format!("{STACK}x-muster: {{ idle: {idle} }}\n")).expect("a file");
+        std::fs::write(folder.join("compose.yaml"), format!("{POSTGRES_AND_REDIS}x-muster: {{ idle: {idle} }}\n"))
+            .expect("a file");
         let life = Self { cluster, host, folder };
         life.muster(&["env", "up"]);
         life

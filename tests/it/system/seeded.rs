@@ -12,6 +12,7 @@ use tests::harness::real;
 
 use super::runs::no_traces;
 use super::seeds::{Shop, query};
+use super::stand::POSTGRES;
 
 const SEED_TEST: &str = r#"import asyncio
 
@@ -146,15 +147,7 @@ fn what_begins_while_its_seed_is_refreshed_has_one_whole_version() {
     assert_eq!(holds("e0"), first_data);
 }
 
-const SHORT_LIFE: &str = r#"services:
-  postgres:
-    image: postgres:15
-    environment: { POSTGRES_PASSWORD: "${PG:-x}" }
-    ports: ["5432:5432"]
-    volumes: ["data:/var/lib/postgresql/data"]
-volumes: { data: }
-x-muster: { ttl: 12s, idle: { freeze: never, stop: 1s } }
-"#;
+const SHORT_LIFE: &str = "x-muster: { ttl: 12s, idle: { freeze: never, stop: 1s } }\n";
 
 #[test]
 fn at_its_ttl_a_stopped_environment_becomes_a_snapshot_without_being_started() {
@@ -163,7 +156,7 @@ fn at_its_ttl_a_stopped_environment_becomes_a_snapshot_without_being_started() {
     let host = cluster.host("box-asha").label("owner", "asha").label("env", "dev").join();
     let folder: PathBuf = cluster.folder().join("short");
     std::fs::create_dir(&folder).expect("a folder");
-    std::fs::write(folder.join("compose.yaml"), SHORT_LIFE).expect("a file");
+    std::fs::write(folder.join("compose.yaml"), format!("{POSTGRES}{SHORT_LIFE}")).expect("a file");
     let muster =
         |words: &[&str]| cluster.muster(words).by("asha").within(&folder).env("MUSTER_AGENT_SOCKET", host.socket());
     let url = |name: &str| {

@@ -22,6 +22,29 @@ pub fn query_on(host: &Host, url: &str, sql: &str) -> Result<String, String> {
     host.command(&["psql", url, "-XAtqc", sql])
 }
 
+/// A database with a volume.
+pub const POSTGRES: &str = r#"services:
+  postgres:
+    image: postgres:15
+    environment: { POSTGRES_PASSWORD: "${PG:-x}" }
+    ports: ["5432:5432"]
+    volumes: ["data:/var/lib/postgresql/data"]
+volumes: { data: }
+"#;
+/// The same, and a service that waits for it.
+pub const POSTGRES_AND_REDIS: &str = r#"services:
+  postgres:
+    image: postgres:15
+    environment: { POSTGRES_PASSWORD: "${PG:-x}" }
+    ports: ["5432:5432"]
+    volumes: ["data:/var/lib/postgresql/data"]
+  redis:
+    image: redis:7
+    ports: ["6379:6379"]
+    depends_on: { postgres: { condition: service_healthy } }
+volumes: { data: }
+"#;
+
 pub struct Stand {
     pub cluster: Cluster,
     pub host: Host,
@@ -88,6 +111,16 @@ impl Stand {
             let shown = self.show(name);
             if shown["state"] == wanted { Ok(()) } else { Err(shown.to_string()) }
         });
+    }
+
+    /// What the host's agent changes for a command that ends well.
+    pub fn changed_by(&self, words: &[&str]) -> Vec<String> {
+        let effects = self.effects().during(|| {
+            self.muster(words).ok();
+        });
+        println!("{words:?} changes {effects:?}");
+        assert!(!effects.is_empty());
+        effects
     }
 
     /// What the host's agent changes.
