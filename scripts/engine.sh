@@ -22,7 +22,7 @@ engine_own_pid() {
   local pid
   pid=$(cat "$ENGINE_PIDFILE" 2>/dev/null) || return 1
   [[ $pid =~ ^[0-9]+$ ]] || return 1
-  tr '\0' '\n' <"/proc/$pid/cmdline" 2>/dev/null | grep -qxF -- "$ENGINE_PIDFILE" || return 1
+  tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline" | grep -qxF -- "$ENGINE_PIDFILE" || return 1
   echo "$pid"
 }
 

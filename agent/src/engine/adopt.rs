@@ -1,7 +1,17 @@
 //! Adopt-or-create: names are deterministic, so after a crash or a lost answer the same call finds what it made.
 
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
 use super::{ContainerSpec, Engine, Error, Labels, NetworkSpec, Result, Run, VolumeSpec};
 use crate::subnets::{Block, Subnets, routes};
+
+/// An engine takes a name first and shows the object when it is made, which is seconds on a busy host; whoever asked
+/// for it may have been killed meanwhile. So long a name may be taken by something that is not shown.
+const MAKING: Duration = Duration::from_secs(20);
+/// Between two looks at it.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A container that is there now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,21 +27,29 @@ pub struct Ensured {
 /// # Errors
 /// [`Error::NameTaken`] for a foreign container of that name; otherwise as the engine says.
 pub async fn container(engine: &dyn Engine, spec: &ContainerSpec) -> Result<Ensured> {
-    for _ in 0..3 {
+    let end = Instant::now() + MAKING;
+    while Instant::now() < end {
         match engine.create(spec).await {
             Ok(id) => return Ok(Ensured { id, run: Run::Created }),
             Err(Error::NameInUse(_)) => {}
             Err(other) => return Err(other),
         }
-        // Gone in between: try again.
-        let Some(found) = engine.inspect(&spec.name).await? else { continue };
-        match found.labels {
-            Some(labels) if labels == spec.labels() => return Ok(Ensured { id: found.id, run: found.run }),
-            Some(labels) if labels.host == spec.host => engine.remove(&found.id).await?,
-            _ => return Err(Error::NameTaken { kind: "container", name: spec.name.clone() }),
+        match engine.inspect(&spec.name).await? {
+            // Gone in between, or still being made.
+            None => sleep(LOOK).await,
+            Some(found) => match found.labels {
+                Some(labels) if labels == spec.labels() => return Ok(Ensured { id: found.id, run: found.run }),
+                Some(labels) if labels.host == spec.host => engine.remove(&found.id).await?,
+                _ => return Err(Error::NameTaken { kind: "container", name: spec.name.clone() }),
+            },
         }
     }
-    Err(Error::Refused(format!("container {} keeps appearing and disappearing", spec.name)))
+    Err(never_shown("container", &spec.name))
+}
+
+fn never_shown(kind: &str, name: &str) -> Error {
+    let seconds = MAKING.as_secs();
+    Error::Refused(format!("the name of {kind} {name} is taken, and the engine has not shown by what for {seconds} s"))
 }
 
 /// What a network is to be.
@@ -71,12 +89,24 @@ pub async fn network(engine: &dyn Engine, wanted: &Network<'_>, subnets: Subnets
         };
         match engine.create_network(&spec).await {
             Ok(()) => return Ok(()),
-            Err(Error::NameInUse(_)) if found_network(engine, wanted).await? => return Ok(()),
+            Err(Error::NameInUse(_)) => return shown_network(engine, wanted).await,
             Err(why @ Error::Refused(_)) => last = why,
             Err(other) => return Err(other),
         }
     }
     Err(last)
+}
+
+/// Waits until the network is there whose name is taken.
+async fn shown_network(engine: &dyn Engine, wanted: &Network<'_>) -> Result<()> {
+    let end = Instant::now() + MAKING;
+    while !found_network(engine, wanted).await? {
+        if Instant::now() >= end {
+            return Err(never_shown("network", wanted.name));
+        }
+        sleep(LOOK).await;
+    }
+    Ok(())
 }
 
 async fn found_network(engine: &dyn Engine, wanted: &Network<'_>) -> Result<bool> {
@@ -113,6 +143,11 @@ mod tests {
         }
     }
 
+    fn wanted(name: &str) -> Network<'_> {
+        let labels = Labels { host: "h".to_owned(), slot: name.to_owned(), part: String::new(), spec: String::new() };
+        Network { name, labels, internal: true, bridge: None, containers: 253 }
+    }
+
     #[tokio::test]
     async fn a_create_whose_answer_was_lost_is_adopted() {
         let fake = Fake::new();
@@ -120,6 +155,30 @@ mod tests {
         assert!(matches!(container(&fake, &spec("a")).await, Err(Error::Away(_))));
         container(&fake, &spec("a")).await.expect("adopted");
         assert_eq!(fake.names(), ["muster-web"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_engine_still_makes_for_a_killed_agent_is_waited_for() {
+        let fake = Fake::new();
+        let first = container(&fake, &spec("a")).await.expect("made");
+        fake.hide("muster-web", 30);
+        assert_eq!(container(&fake, &spec("a")).await, Ok(first));
+
+        let wanted = wanted("n1");
+        let subnets: Subnets = "198.18.0.0/22".parse().expect("a block");
+        network(&fake, &wanted, subnets).await.expect("made");
+        fake.hide("n1", 30);
+        network(&fake, &wanted, subnets).await.expect("found");
+        assert_eq!(fake.subnets().await.map(|all| all.len()), Ok(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_never_shown_is_an_error_that_names_it() {
+        let fake = Fake::new();
+        container(&fake, &spec("a")).await.expect("made");
+        fake.hide("muster-web", u32::MAX);
+        let Err(Error::Refused(why)) = container(&fake, &spec("a")).await else { panic!("not refused") };
+        assert!(why.contains("muster-web"), "{why}");
     }
 
     #[tokio::test]
@@ -140,9 +199,7 @@ mod tests {
         let fake = Fake::new();
         let subnets: Subnets = "198.18.0.0/22".parse().expect("a block");
         for name in ["n1", "n2", "n3", "n4"] {
-            let labels =
-                Labels { host: "h".to_owned(), slot: name.to_owned(), part: String::new(), spec: String::new() };
-            let wanted = Network { name, labels, internal: true, bridge: None, containers: 253 };
+            let wanted = wanted(name);
             network(&fake, &wanted, subnets).await.expect("made");
             network(&fake, &wanted, subnets).await.expect("found");
         }

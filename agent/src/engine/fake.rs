@@ -100,6 +100,7 @@ struct World {
     behaviours: BTreeMap<String, Behaviour>,
     faults: BTreeMap<Op, VecDeque<Fault>>,
     delays: BTreeMap<Op, Duration>,
+    hidden: BTreeMap<String, u32>,
     calls: Vec<String>,
     watching: BTreeMap<String, u32>,
     cgroups: Cgroups,
@@ -154,6 +155,11 @@ impl Fake {
     /// Every call of that kind takes so long.
     pub fn delay(&self, op: Op, by: Duration) {
         self.world().delays.insert(op, by);
+    }
+
+    /// So many looks at this name find nothing although it is taken: what bears it is still being made.
+    pub fn hide(&self, name: &str, looks: u32) {
+        self.world().hidden.insert(name.to_owned(), looks);
     }
 
     /// The engine stops or begins to answer; containers go on.
@@ -296,6 +302,15 @@ impl World {
         };
         self.boxes.insert(id.clone(), made);
         id
+    }
+
+    /// Counts a look at `name`. True: it is still being made.
+    fn hides(&mut self, name: &str) -> bool {
+        self.hidden.get_mut(name).is_some_and(|left| {
+            let hides = *left > 0;
+            *left = left.saturating_sub(1);
+            hides
+        })
     }
 
     fn find(&self, name: &str) -> Option<&Made> {

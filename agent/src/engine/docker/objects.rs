@@ -25,7 +25,12 @@ pub(super) async fn create_network(client: &Docker, spec: &NetworkSpec) -> Resul
     };
     match client.create_network(request).await.map_err(|why| failed(&spec.name, why)) {
         Ok(_) => Ok(()),
-        Err(Error::Refused(message)) if message.contains("already exists") => Err(Error::NameInUse(spec.name.clone())),
+        // Bridges are named after their network, and are there before the network is shown.
+        Err(Error::Refused(message))
+            if message.contains("already exists") || message.contains("networks have same bridge name") =>
+        {
+            Err(Error::NameInUse(spec.name.clone()))
+        }
         Err(other) => Err(other),
     }
 }

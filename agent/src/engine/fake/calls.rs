@@ -94,7 +94,11 @@ impl Engine for Fake {
 
     async fn network(&self, name: &str) -> Result<Option<Option<Labels>>> {
         self.enter(Op::Look).await?;
-        Ok(self.world().networks.get(name).map(|spec| Some(spec.labels.clone())))
+        let mut world = self.world();
+        if world.hides(name) {
+            return Ok(None);
+        }
+        Ok(world.networks.get(name).map(|spec| Some(spec.labels.clone())))
     }
 
     async fn subnets(&self) -> Result<Vec<String>> {
@@ -220,7 +224,11 @@ impl Engine for Fake {
 
     async fn inspect(&self, name: &str) -> Result<Option<Container>> {
         self.enter(Op::Look).await?;
-        Ok(self.world().find(name).map(|one| Container {
+        let mut world = self.world();
+        if world.hides(name) {
+            return Ok(None);
+        }
+        Ok(world.find(name).map(|one| Container {
             id: one.id.clone(),
             name: one.spec.name.clone(),
             labels: one.labels.clone(),
