@@ -162,6 +162,8 @@ codes! {
     QUOTA_HOST = "E_QUOTA_HOST", Exhausted;
     /// No host can take the environment.
     ENV_NO_HOST = "E_ENV_NO_HOST", Precondition;
+    /// No host can take the environment now: the container engine does not answer.
+    ENV_ENGINE_AWAY = "E_ENV_ENGINE_AWAY", Unavailable;
     /// The environment is not up.
     ENV_NOT_UP = "E_ENV_NOT_UP", Precondition;
     /// Nothing is kept of the environment's data before its last reset.

@@ -124,6 +124,26 @@ impl Nowhere {
             && self.0.iter().all(|(_, why)| quota(why) || matches!(why, WhyNot::Labels(_)))
     }
 
+    /// Whether an engine that does not answer is all that stands in the way of some host whose labels fit.
+    #[must_use]
+    pub fn is_engine(&self) -> bool {
+        self.0.iter().any(|(_, why)| *why == WhyNot::NoEngine)
+            && self.0.iter().all(|(_, why)| matches!(why, WhyNot::NoEngine | WhyNot::Labels(_)))
+    }
+
+    /// What two questions with different labels came to: a host that fits one of them is not said to lack the other's.
+    #[must_use]
+    pub fn and(mut self, later: Self) -> Self {
+        for (name, why) in later.0 {
+            match self.0.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, known)) if matches!(known, WhyNot::Labels(_)) => *known = why,
+                Some(_) => {}
+                None => self.0.push((name, why)),
+            }
+        }
+        self
+    }
+
     /// Whether waiting can help: some host has the labels, and is away, busy or draining only for now.
     #[must_use]
     pub fn may_pass(&self) -> bool {
@@ -276,6 +296,18 @@ mod tests {
              e has no container engine that answers; d lacks role=test"
         );
         assert!(nowhere.may_pass());
+    }
+
+    #[test]
+    fn a_host_that_fits_one_of_two_questions_says_why_not_instead_of_the_labels_it_lacks() {
+        let mut own = host(1, "a", "owner=asha");
+        own.facts.engine_version.clear();
+        let other = host(2, "b", "owner=bo");
+        let hosts = [ready(&own, 0), ready(&other, 0)];
+        let ask = |selector| place(&request(selector), &hosts).unwrap_err();
+        let nowhere = ask("owner=asha").and(ask("role=dev"));
+        assert_eq!(nowhere.to_string(), "a has no container engine that answers; b lacks role=dev");
+        assert!(nowhere.is_engine() && !ask("role=dev").is_engine());
     }
 
     #[test]

@@ -65,14 +65,10 @@ pub(super) async fn choose<V: View + ?Sized>(
         None => {
             let own = selector(&format!("owner={}", principal.name)).ok();
             let shared = selector("role=dev").ok();
-            let mut last = Err(Nowhere(Vec::new()));
-            for among in own.into_iter().chain(shared) {
-                last = place(&request(among));
-                if last.is_ok() {
-                    break;
-                }
-            }
-            last
+            let nowhere = Err(Nowhere(Vec::new()));
+            own.into_iter().chain(shared).fold(nowhere, |before, among| {
+                before.or_else(|before| place(&request(among)).map_err(|later| before.and(later)))
+            })
         }
     };
     let id = chosen.map_err(|nowhere| match wish.seed {
@@ -81,6 +77,10 @@ pub(super) async fn choose<V: View + ?Sized>(
                 "no host can take it: {nowhere}; `muster env list --all` shows what they have, `muster env down NAME` frees one"
             );
             Error::new(Code::QUOTA_HOST, text)
+        }
+        _ if nowhere.is_engine() => {
+            let text = format!("no host can take it now: {nowhere}; start the engine there");
+            Error::new(Code::ENV_ENGINE_AWAY, text)
         }
         Some(seed) if lies.is_some_and(|lies| !lies.travels) => elsewhere(seed, &hosts, &nowhere),
         _ => {

@@ -100,7 +100,7 @@ impl Client {
 /// So long a client goes on trying while the coordinator is away (it restarts in seconds).
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Makes a call again while the coordinator is away: reads, watches, and calls with an idempotency key.
+/// Makes a call again while the coordinator is away, or says that it cannot do it now: reads, watches, and calls with an idempotency key.
 ///
 /// # Errors
 /// What the call says, or that the coordinator stayed away.
@@ -112,7 +112,8 @@ pub async fn resume<T>(mut call: impl AsyncFnMut() -> Result<T, Error>) -> Resul
         match call().await {
             Err(error) if error.is_transient() && tokio::time::Instant::now() < until => {
                 if !told {
-                    eprintln!("the coordinator does not answer; trying again for {} s ({error})", PATIENCE.as_secs());
+                    let away = if error.is_answer() { "not now" } else { "the coordinator does not answer" };
+                    eprintln!("{away}; trying again for {} s ({error})", PATIENCE.as_secs());
                     told = true;
                 }
                 tokio::time::sleep(pause).await;

@@ -65,6 +65,12 @@ impl Error {
         }
     }
 
+    /// Whether the coordinator itself said it, with a reason code.
+    #[must_use]
+    pub fn is_answer(&self) -> bool {
+        matches!(self, Self::Status(status) if status.message().starts_with("E_"))
+    }
+
     /// On standard error, whole.
     pub fn print(&self) {
         eprintln!("{self}");
