@@ -456,7 +456,7 @@ impl<'a> Pass<'a> {
 
     fn unprepared(&mut self, name: String, why: Failure) {
         let Some(part) = self.parts.get_mut(&name) else { return };
-        let (passes, instance) = (why.passes, part.instance);
+        let (passes, instance) = (why.passes || part.was_ready, part.instance);
         let pause = part.failed(why);
         if passes {
             self.later(pause, Event::PauseOver(name, instance));

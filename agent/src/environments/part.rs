@@ -31,6 +31,8 @@ pub struct Part {
     pub started: Option<Instant>,
     /// From then until it was ready.
     pub ready_after: Option<Duration>,
+    /// It was ready at some time of this order: what it cannot do now may pass.
+    pub was_ready: bool,
     /// One line for people.
     pub detail: String,
     /// Its last log lines when it ended.
@@ -50,6 +52,7 @@ impl Default for Part {
             address: None,
             started: None,
             ready_after: None,
+            was_ready: false,
             detail: String::new(),
             last_lines: Vec::new(),
             failure: None,
@@ -102,6 +105,7 @@ impl Part {
         self.known.seen = Seen::Running { ready: healthy };
         self.detail = text;
         if healthy {
+            self.was_ready = true;
             self.ready_after = self.ready_after.or(self.started.map(|at| at.elapsed()));
             self.last_lines.clear();
         }
@@ -109,11 +113,10 @@ impl Part {
 
     /// It ended by itself. Answers the pause before another start.
     pub fn ended(&mut self, code: i32, lines: Vec<String>, out_of_memory: bool) -> Duration {
-        let was_ready = self.ready_after.is_some();
         let ran = self.started.map(|at| at.elapsed()).unwrap_or_default();
         self.unwatch();
         self.known.restarts = if ran >= STABLE { 1 } else { self.known.restarts + 1 };
-        self.known.seen = Seen::Ended { code: Some(code), was_ready, pause_over: false };
+        self.known.seen = Seen::Ended { code: Some(code), was_ready: self.was_ready, pause_over: false };
         self.address = None;
         self.last_lines = lines;
         let memory = if out_of_memory { " (out of memory)" } else { "" };
@@ -133,7 +136,7 @@ impl Part {
         self.known.seen = if failure.passes {
             Seen::Preparing
         } else {
-            Seen::Ended { code: None, was_ready: false, pause_over: false }
+            Seen::Ended { code: None, was_ready: self.was_ready, pause_over: false }
         };
         self.failure = Some(failure);
         self.pause()

@@ -248,6 +248,28 @@ async fn a_database_that_dies_is_restarted_on_the_same_port() {
     assert_eq!(before.observed.services[1].addresses, after.observed.services[1].addresses);
 }
 
+/// An engine that is killed twice: the second time while the database is on its way up, and then it refuses the start.
+#[tokio::test]
+async fn a_database_that_was_ready_is_started_until_it_is_again() {
+    let fake = Arc::new(Fake::new());
+    behave(&fake);
+    let (host, _folder) = host(Arc::clone(&fake), Path::new("/nowhere")).await;
+    let environments = Environments::new(Arc::clone(&host));
+    environments.order(order(1)).await;
+    until(&environments, is(EnvironmentState::Ready)).await;
+    fake.behave("postgres:15", Behaviour { exits: Some(137), ..Behaviour::default() });
+    fake.exit(&name("postgres"), 137);
+    let started = |count| {
+        let fake = Arc::clone(&fake);
+        async move || starts(&fake).iter().filter(|one| **one == name("postgres")).count() >= count
+    };
+    crate::waiting::until("it was started again, and ended at once", started(2)).await;
+    fake.fail(Op::Start, Fault::Refused("the engine is going down".to_owned()));
+    behave(&fake);
+    crate::waiting::until("it was started a third time", started(3)).await;
+    until(&environments, is(EnvironmentState::Ready)).await;
+}
+
 #[tokio::test]
 async fn a_relay_that_lost_its_table_is_told_again() {
     let fake = Arc::new(Fake::new());
