@@ -120,15 +120,18 @@ impl Nowhere {
     #[must_use]
     pub fn is_quota(&self) -> bool {
         let quota = |why: &WhyNot| matches!(why, WhyNot::Environments { .. } | WhyNot::EnvironmentMemory { .. });
-        self.0.iter().any(|(_, why)| quota(why))
-            && self.0.iter().all(|(_, why)| quota(why) || matches!(why, WhyNot::Labels(_)))
+        self.is_only(quota)
     }
 
     /// Whether an engine that does not answer is all that stands in the way of some host whose labels fit.
     #[must_use]
     pub fn is_engine(&self) -> bool {
-        self.0.iter().any(|(_, why)| *why == WhyNot::NoEngine)
-            && self.0.iter().all(|(_, why)| matches!(why, WhyNot::NoEngine | WhyNot::Labels(_)))
+        self.is_only(|why| *why == WhyNot::NoEngine)
+    }
+
+    fn is_only(&self, what: impl Fn(&WhyNot) -> bool) -> bool {
+        self.0.iter().any(|(_, why)| what(why))
+            && self.0.iter().all(|(_, why)| what(why) || matches!(why, WhyNot::Labels(_)))
     }
 
     /// What two questions with different labels came to: a host that fits one of them is not said to lack the other's.

@@ -34,22 +34,24 @@ pub async fn container(engine: &dyn Engine, spec: &ContainerSpec) -> Result<Ensu
             Err(Error::NameInUse(_)) => {}
             Err(other) => return Err(other),
         }
-        match engine.inspect(&spec.name).await? {
-            // Gone in between, or still being made.
-            None => sleep(LOOK).await,
-            Some(found) => match found.labels {
+        // None: gone in between, or still being made. One of ours may be on its way out for a while.
+        if let Some(found) = engine.inspect(&spec.name).await? {
+            match found.labels {
                 Some(labels) if labels == spec.labels() => return Ok(Ensured { id: found.id, run: found.run }),
                 Some(labels) if labels.host == spec.host => engine.remove(&found.id).await?,
                 _ => return Err(Error::NameTaken { kind: "container", name: spec.name.clone() }),
-            },
+            }
         }
+        sleep(LOOK).await;
     }
-    Err(never_shown("container", &spec.name))
+    Err(still_taken("container", &spec.name))
 }
 
-fn never_shown(kind: &str, name: &str) -> Error {
+fn still_taken(kind: &str, name: &str) -> Error {
     let seconds = MAKING.as_secs();
-    Error::Refused(format!("the name of {kind} {name} is taken, and the engine has not shown by what for {seconds} s"))
+    Error::Refused(format!(
+        "the engine neither shows what bears the name of {kind} {name} nor frees it for {seconds} s"
+    ))
 }
 
 /// What a network is to be.
@@ -102,7 +104,7 @@ async fn shown_network(engine: &dyn Engine, wanted: &Network<'_>) -> Result<()> 
     let end = Instant::now() + MAKING;
     while !found_network(engine, wanted).await? {
         if Instant::now() >= end {
-            return Err(never_shown("network", wanted.name));
+            return Err(still_taken("network", wanted.name));
         }
         sleep(LOOK).await;
     }
@@ -173,7 +175,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_never_shown_is_an_error_that_names_it() {
+    async fn what_is_still_taken_is_an_error_that_names_it() {
         let fake = Fake::new();
         container(&fake, &spec("a")).await.expect("made");
         fake.hide("muster-web", u32::MAX);
