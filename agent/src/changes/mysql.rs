@@ -3,16 +3,15 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use domain::stack::Service;
 use futures::stream::{StreamExt as _, TryStreamExt as _};
-use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlRow, MySqlSslMode};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _};
+use sqlx::mysql::{MySqlConnection, MySqlRow};
+use sqlx::{AssertSqlSafe, Row as _};
 
 use super::Place;
 use super::tables::{self, LATE, Shape, Side, Table, Total};
 use super::tally::{Cell, Row, Rows};
 use super::teller::Teller;
-use crate::seeds::mysql::{database, users};
+use crate::seeds::mysql::{connect, database, said};
 
 const SETTINGS: [&str; 5] = [
     "SET SESSION time_zone = '+00:00', SESSION lock_wait_timeout = 3, SESSION group_concat_max_len = 1048576",
@@ -46,13 +45,6 @@ pub(super) async fn compare(seed: &Place<'_>, own: &Place<'_>, teller: &mut Tell
     }
 }
 
-fn said(why: sqlx::Error) -> String {
-    match &why {
-        sqlx::Error::Database(said) => said.message().to_owned(),
-        other => other.to_string(),
-    }
-}
-
 /// One server, as of one instant.
 struct Server {
     connection: MySqlConnection,
@@ -60,35 +52,13 @@ struct Server {
     main: String,
 }
 
-fn port(service: &Service) -> u16 {
-    service.ports.first().or(service.expose.first()).copied().unwrap_or(3306)
-}
-
 impl Server {
     async fn open(place: &Place<'_>) -> Result<Self, String> {
-        let main = database(place.service).unwrap_or_default();
-        let mut why = "its stack names no account".to_owned();
-        for (user, password) in users(place.service) {
-            let options = MySqlConnectOptions::new()
-                .host(&place.address.to_string())
-                .port(port(place.service))
-                .username(&user)
-                .password(&password)
-                .charset("utf8mb4")
-                .ssl_mode(MySqlSslMode::Preferred)
-                .statement_cache_capacity(0)
-                .disable_statement_logging();
-            match options.connect().await {
-                Ok(mut connection) => {
-                    for sql in SETTINGS {
-                        sqlx::raw_sql(sql).execute(&mut connection).await.map_err(said)?;
-                    }
-                    return Ok(Self { connection, main });
-                }
-                Err(refused) => why = said(refused),
-            }
+        let mut connection = connect(place.service, place.address).await?;
+        for sql in SETTINGS {
+            sqlx::raw_sql(sql).execute(&mut connection).await.map_err(said)?;
         }
-        Err(why)
+        Ok(Self { connection, main: database(place.service).unwrap_or_default() })
     }
 }
 

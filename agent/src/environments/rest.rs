@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use domain::environment::EnvironmentState;
 use domain::environment::life::{self, Tier, Turn, Usage};
-use domain::stack::StoreKind;
 use domain::time::Timestamp;
 
 use super::actor::{Actor, Next, Pass};
@@ -230,7 +229,7 @@ impl Pass<'_> {
             .parts
             .iter()
             .filter(|(name, _)| {
-                plan.stack.services.get(*name).is_some_and(|service| service.store == Some(StoreKind::Postgres))
+                plan.stack.services.get(*name).is_some_and(|one| one.store.is_some_and(transactions::is_asked))
             })
             .filter_map(|(name, part)| Some((name.clone(), part.address?)))
             .collect();

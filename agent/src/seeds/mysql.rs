@@ -1,6 +1,10 @@
 //! What is special about MySQL's and MariaDB's data: how the server is entered, and how it gets its passwords.
 
+use std::net::IpAddr;
+
 use domain::stack::{Content, Durability, GivenFile, Service};
+use sqlx::ConnectOptions as _;
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode};
 
 /// The server reads the settings of this folder in the official images of both.
 const SETTINGS: &str = "/etc/mysql/conf.d/zz-muster.cnf";
@@ -23,6 +27,40 @@ pub fn users(service: &Service) -> Vec<(String, String)> {
     let root = setting(service, "ROOT_PASSWORD").map(|password| ("root".to_owned(), password.to_owned()));
     let user = setting(service, "USER").zip(setting(service, "PASSWORD"));
     root.into_iter().chain(user.map(|(user, password)| (user.to_owned(), password.to_owned()))).collect()
+}
+
+/// Opens a connection as the first of those accounts that is let in.
+///
+/// # Errors
+/// What the server said to the last of them.
+pub async fn connect(service: &Service, address: IpAddr) -> Result<MySqlConnection, String> {
+    let port = service.ports.first().or(service.expose.first()).copied().unwrap_or(3306);
+    let mut why = "its stack names no account".to_owned();
+    for (user, password) in users(service) {
+        let options = MySqlConnectOptions::new()
+            .host(&address.to_string())
+            .port(port)
+            .username(&user)
+            .password(&password)
+            .charset("utf8mb4")
+            .ssl_mode(MySqlSslMode::Preferred)
+            .statement_cache_capacity(0)
+            .disable_statement_logging();
+        match options.connect().await {
+            Ok(connection) => return Ok(connection),
+            Err(refused) => why = said(refused),
+        }
+    }
+    Err(why)
+}
+
+/// What the server itself said, where it did.
+#[must_use]
+pub fn said(why: sqlx::Error) -> String {
+    match &why {
+        sqlx::Error::Database(said) => said.message().to_owned(),
+        other => other.to_string(),
+    }
 }
 
 /// Settings of the client: a file, because a password has no place in a list of arguments.

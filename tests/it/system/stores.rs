@@ -123,6 +123,30 @@ fn a_snapshot_of_mariadb_under_writes_has_no_hole_and_passes_its_own_check() {
     assert!(checked.lines().count() >= 2 && checked.lines().all(|line| line.ends_with("\tOK")), "{checked}");
 }
 
+#[test]
+fn an_open_transaction_in_mariadb_keeps_it_awake_until_it_ends() {
+    let Some(_turn) = real::turn() else { return };
+    let stack = MARIADB.replace("{ seed: staging }", "{ idle: { freeze: 500ms, stop: never } }");
+    let stand = Stand::open(&stack);
+    stand.muster(&["env", "up", "--name", "one"]).ok();
+    stand.reaches("one", "FROZEN");
+    let container = stand.container("one", "db");
+    let docker = |words: &[&str]| Command::new("docker").args(words).status().expect("docker runs").success();
+    // By this use it is awake, and when the use ends the transaction is open.
+    let script = "{ echo 'CREATE TABLE t (n int); START TRANSACTION; SELECT COUNT(*) FROM t;'; \
+                  while [ ! -e /tmp/stop ]; do sleep 0.1; done; } \
+                  | mariadb -n -ushop -p\"$MARIADB_PASSWORD\" shop >/tmp/counted 2>&1 & \
+                  while [ ! -s /tmp/counted ]; do sleep 0.1; done";
+    assert_eq!(stand.exec("one", "db", &["sh", "-c", script]).code, 0);
+    let why = || stand.show("one")["why"].as_str().unwrap_or_default().to_owned();
+    eventually(SOON, "it is awake for the transaction", || {
+        let why = why();
+        if why.contains("a transaction in db (shop from localhost)") { Ok(()) } else { Err(why) }
+    });
+    assert!(docker(&["exec", &container, "touch", "/tmp/stop"]));
+    stand.reaches("one", "FROZEN");
+}
+
 const FOLDERS: &str = "
 name: things
 services:
