@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -89,8 +90,27 @@ impl Made {
     }
 }
 
+/// The addresses of one engine's containers: 1024, and those of no other engine of this process or of one that runs
+/// beside it, so that tests run at once.
+#[derive(Debug)]
+struct Range(u32);
+
+impl Default for Range {
+    fn default() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        Self(std::process::id().wrapping_mul(640).wrapping_add(NEXT.fetch_add(1, Relaxed)) & 0xfff)
+    }
+}
+
+impl Range {
+    fn address(&self, number: u32) -> Ipv4Addr {
+        Ipv4Addr::from(0x7f40_0000 | self.0 << 10 | number & 0x3ff)
+    }
+}
+
 #[derive(Debug, Default)]
 struct World {
+    range: Range,
     away: bool,
     next: u32,
     boxes: BTreeMap<String, Made>,
@@ -287,9 +307,7 @@ impl World {
     fn add(&mut self, spec: ContainerSpec, labels: Option<Labels>) -> String {
         self.next += 1;
         let id = format!("{:064x}", self.next);
-        // Each fake engine has its own range, so that tests run beside each other.
-        let space = u32::try_from(std::ptr::from_ref(self) as usize >> 6 & 0x3f_ffff).unwrap_or(0);
-        let address = Ipv4Addr::from(0x7f40_0000 | (space.wrapping_add(self.next) & 0x3f_ffff));
+        let address = self.range.address(self.next);
         let made = Made {
             id: id.clone(),
             spec,

@@ -142,6 +142,8 @@ async fn send_artifact(
             }
         }
     }
+    // Most of it has been taken from the queue, the last parts are in it.
+    crate::failpoint::hit(api.app.ctx.state_dir.as_deref(), "fetch.queued");
     if plan.end_blocks {
         let end = Bytes::from_static(&[0; 1024]);
         let skip = usize::try_from(skip).unwrap_or(usize::MAX).min(end.len());

@@ -6,6 +6,7 @@ use tests::harness::example::Example;
 use tests::harness::real;
 
 use crate::system::production::Production;
+use crate::system::stand::{POSTGRES, Stand};
 
 #[test]
 fn killed_around_an_order_and_before_a_confirmation_the_rollout_ends_well_and_its_client_learns_so() {
@@ -47,4 +48,21 @@ fn killed_after_a_run_was_assigned_the_run_happens_once_and_its_client_gets_the_
     let runs = cluster.muster(&["run", "list", "--app", "bot"]).json();
     assert_eq!(runs["runs"].as_array().map(Vec::len), Some(1), "{runs}");
     drop(host);
+}
+
+#[test]
+fn killed_while_an_agent_fetches_a_seeds_input_the_rest_is_fetched_and_the_seed_is_made() {
+    let Some(_turn) = real::turn() else { return };
+    let cluster = Cluster::with(&Options { failpoints: "fetch.queued=abort", ..Options::default() });
+    let mut stand = Stand::within(cluster, &format!("x-muster: {{ seed: init }}\n{POSTGRES}"));
+    let filler = format!("-- {}\n", "so that it travels in parts ".repeat(40)).repeat(4000);
+    stand.file("init.sql", format!("{filler}CREATE TABLE things AS SELECT generate_series(1, 7) AS number;\n"));
+    let waiting = stand.muster(&["seed", "import", "init", "postgres=init.sql"]).begin();
+    stand.cluster.coordinator.killed_itself(SOON);
+    stand.cluster.restart();
+    waiting.finish().with_code(0);
+    let log = stand.host.agent.printed();
+    assert!(log.contains("was interrupted and goes on"), "{log}");
+    stand.muster(&["env", "up", "--name", "one"]).ok();
+    assert_eq!(stand.query("one", "SELECT count(*) FROM things").as_deref(), Ok("7"));
 }

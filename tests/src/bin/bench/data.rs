@@ -65,12 +65,21 @@ pub fn measure() -> String {
         place.muster(&["env", "down", "big"]).ok();
     }
     let freeze = frozen(&place);
-    let (copied, restored, bytes) = alternatives(&place);
+    let by_hand = by_hand(&place);
     let row = |what: &str, shown: String, goal: &str| vec![what.to_owned(), shown, goal.to_owned()];
     let mut rows = vec![
         row("`muster env up --from` → first query answered", ms(up), "800 ms"),
-        row("copying the same files, then `docker run` → first query answered", ms(copied), ""),
-        row("`docker run` and restoring the dump (pg_restore, 2 jobs) → first query answered", ms(restored), ""),
+        row(
+            "`cp` that shares the same files, `docker network create`, `docker run` → first query answered",
+            ms(by_hand.shared),
+            "",
+        ),
+        row("copying the same files, then `docker run` → first query answered", ms(by_hand.copied), ""),
+        row(
+            "`docker run` and restoring the dump (pg_restore, 2 jobs) → first query answered",
+            ms(by_hand.restored),
+            "",
+        ),
         row("the first query, beyond the same one again", ms(beyond), "50 ms"),
         row("the same one again, with its connection and psql's start", ms(hot), ""),
         row("`muster env reset` → first query answered", ms(reset), "1000 ms"),
@@ -89,7 +98,7 @@ pub fn measure() -> String {
             "PostgreSQL 15 with {} GB of data files, on the pool that the agent makes by itself ({}), {} times each. The command's own start, the agent's \
              work, `docker run` and psql are included. The snapshots are taken under 4 clients of pgbench that each \
              change rows and commit without a pause. The seed itself was made in {} s.",
-            figure(bytes / 1e9),
+            figure(by_hand.bytes / 1e9),
             place.pool(),
             rounds(),
             figure(imported)
@@ -172,73 +181,85 @@ fn shared(folder: &Path) -> f64 {
     String::from_utf8_lossy(&out.stdout).trim().parse().unwrap_or(0.0)
 }
 
-/// Milliseconds by copying, by restoring, and the bytes of the data.
-fn alternatives(place: &Place) -> (Vec<f64>, Vec<f64>, f64) {
-    let engine = docker::Engine::default();
+/// What the same takes by hand, in milliseconds, and the bytes of the data.
+struct ByHand {
+    shared: Vec<f64>,
+    copied: Vec<f64>,
+    restored: Vec<f64>,
+    bytes: f64,
+}
+
+/// A database of ours with its data in `data`.
+struct Server {
+    engine: docker::Engine,
+    name: String,
+    label: String,
+}
+
+impl Server {
+    const URL: &str = "postgresql://shop:shop@127.0.0.1:25999/shop";
+
+    fn run(&self, data: &Path, network: &str) {
+        let mount = format!("{}:/var/lib/postgresql/data", data.display());
+        let given = ["run", "-d", "--name", &self.name, "--label", &self.label, "--network", network, "-v", &mount];
+        let port = ["-p", "127.0.0.1:25999:5432"];
+        let variables = ["-e", "POSTGRES_USER=shop", "-e", "POSTGRES_PASSWORD=shop", "-e", "POSTGRES_DB=shop"];
+        let image = ["-e", "POSTGRES_HOST_AUTH_METHOD=trust", "postgres:15"];
+        self.engine.run(&[&given[..], &port, &variables, &image].concat());
+    }
+
+    fn remove(&self, data: &Path) {
+        self.engine.run(&["rm", "-f", &self.name]);
+        std::fs::remove_dir_all(data).expect("removed");
+    }
+}
+
+fn copy(seed: &Path, data: &Path, reflink: &str) {
+    let done = Command::new("cp").args(["-a", reflink]).args([seed, data]).status().expect("cp runs");
+    assert!(done.success());
+    // The seed's own file asks for the seed's password.
+    std::fs::write(data.join("pg_hba.conf"), "local all all trust\nhost all all all trust\n").expect("pg_hba.conf");
+}
+
+fn by_hand(place: &Place) -> ByHand {
     let seeds = place.host.folder().join("state/pool/seeds");
     let seed = std::fs::read_dir(&seeds).expect("seeds").flatten().next().expect("one").path().join("volumes/db");
-    let size = bytes(&seed, true);
     let name = format!("{}-by-hand", place.cluster.name());
-    let run = |data: &Path| {
-        let mount = format!("{}:/var/lib/postgresql/data", data.display());
-        let label = place.label();
-        engine.run(&[
-            "run",
-            "-d",
-            "--name",
-            &name,
-            "--label",
-            &label,
-            "-p",
-            "127.0.0.1:25999:5432",
-            "-v",
-            &mount,
-            "-e",
-            "POSTGRES_USER=shop",
-            "-e",
-            "POSTGRES_PASSWORD=shop",
-            "-e",
-            "POSTGRES_DB=shop",
-            "-e",
-            "POSTGRES_HOST_AUTH_METHOD=trust",
-            "postgres:15",
-        ]);
-    };
-    let url = "postgresql://shop:shop@127.0.0.1:25999/shop";
-    let (mut copied, mut restored) = (Vec::new(), Vec::new());
-    let data = place.folder.join("copy");
-    let dump = place.folder.join("big.dump");
+    let server = Server { engine: docker::Engine::default(), name, label: place.label() };
+    let (mut shared, mut copied, mut restored) = (Vec::new(), Vec::new(), Vec::new());
+    let (data, dump) = (place.folder.join("copy"), place.folder.join("big.dump"));
+    let beside = seeds.with_file_name("by-hand");
     for _ in 0..rounds() {
         let begun = Instant::now();
-        let done = Command::new("cp").args(["-a", "--reflink=never"]).args([&seed, &data]).status().expect("cp runs");
-        assert!(done.success());
-        // The seed's own file asks for the seed's password.
-        std::fs::write(data.join("pg_hba.conf"), "local all all trust\nhost all all all trust\n").expect("pg_hba.conf");
-        run(&data);
-        copied.push(queried(url, QUERY, begun));
+        copy(&seed, &beside, "--reflink=auto");
+        server.engine.run(&["network", "create", "--label", &server.label, &server.name]);
+        server.run(&beside, &server.name);
+        shared.push(queried(Server::URL, QUERY, begun));
+        server.remove(&beside);
+        server.engine.run(&["network", "rm", &server.name]);
+
+        let begun = Instant::now();
+        copy(&seed, &data, "--reflink=never");
+        server.run(&data, "bridge");
+        copied.push(queried(Server::URL, QUERY, begun));
         if !dump.exists() {
             let file = std::fs::File::create(&dump).expect("a file");
-            let argv = ["exec", &name, "pg_dump", "-U", "shop", "-Fc", "shop"];
+            let argv = ["exec", &server.name, "pg_dump", "-U", "shop", "-Fc", "shop"];
             let done = Command::new("docker").args(argv).stdout(file).status().expect("docker runs");
             assert!(done.success());
         }
-        engine.run(&["rm", "-f", &name]);
-        std::fs::remove_dir_all(&data).expect("removed");
+        server.remove(&data);
 
         let begun = Instant::now();
         std::fs::create_dir(&data).expect("a folder");
-        run(&data);
+        server.run(&data, "bridge");
         let script = "until pg_isready -q -U shop -h 127.0.0.1; do sleep 0.05; done; cat >/tmp/dump; exec pg_restore -U shop -d shop --jobs 2 /tmp/dump";
         let file = std::fs::File::open(&dump).expect("the dump");
-        let done = Command::new("docker")
-            .args(["exec", "-i", &name, "sh", "-c", script])
-            .stdin(file)
-            .status()
-            .expect("docker runs");
+        let argv = ["exec", "-i", &server.name, "sh", "-c", script];
+        let done = Command::new("docker").args(argv).stdin(file).status().expect("docker runs");
         assert!(done.success());
-        restored.push(queried(url, QUERY, begun));
-        engine.run(&["rm", "-f", &name]);
-        std::fs::remove_dir_all(&data).expect("removed");
+        restored.push(queried(Server::URL, QUERY, begun));
+        server.remove(&data);
     }
-    (copied, restored, size)
+    ByHand { shared, copied, restored, bytes: bytes(&seed, true) }
 }
