@@ -1,6 +1,7 @@
 //! The main job on real Docker, through the command line.
 
 mod compose;
+mod database;
 mod diff;
 mod disk;
 mod elasticsearch;

@@ -20,7 +20,11 @@ pub struct Production {
 impl Production {
     /// With so many hosts, and nothing released.
     pub fn start(hosts: usize) -> Self {
-        let cluster = Cluster::with(&Options { example: true, ..Options::default() });
+        Self::within(Cluster::with(&Options { example: true, ..Options::default() }), hosts)
+    }
+
+    /// The same in this cluster, which has the example.
+    pub fn within(cluster: Cluster, hosts: usize) -> Self {
         let fleet = Fleet::start(&cluster);
         let join = |number: usize| {
             cluster.host(&format!("web-{number}")).member(&fleet.network, number == 1).label("role", "test").start()

@@ -36,6 +36,8 @@ pub struct Options<'a> {
     pub settings: &'a str,
     /// Its state lies on a disk of its own, an ext4 of so many MiB.
     pub disk: Option<u64>,
+    /// Address of the PostgreSQL database that is its store; none: SQLite in its state.
+    pub database: Option<&'a str>,
 }
 
 impl Cluster {
@@ -64,7 +66,7 @@ impl Cluster {
         std::fs::create_dir_all(folder.join("contexts")).expect("the cluster's folder");
         let state = folder.join("coordinator");
         let disk = options.disk.map(|mib| Disk::ext4(&state, mib));
-        if options.example {
+        if options.example && options.database.is_none() {
             example::copy(example::template(), &state);
         }
         let address = ranges::address(number, 1);
@@ -74,8 +76,11 @@ impl Cluster {
         };
         let http = format!("{address}:7480");
         let config = folder.join("coordinator.toml");
-        let text =
-            format!("state_dir = {state:?}\nlisten = \"{listen}\"\nhttp_listen = \"{http}\"\n{}\n", options.settings);
+        let database = options.database.map(|url| format!("database_url = {url:?}\n")).unwrap_or_default();
+        let text = format!(
+            "state_dir = {state:?}\nlisten = \"{listen}\"\nhttp_listen = \"{http}\"\n{database}{}\n",
+            options.settings
+        );
         std::fs::write(&config, text).expect("its config file");
         let words = vec![
             binaries::muster().to_string_lossy().into_owned(),
@@ -92,6 +97,9 @@ impl Cluster {
         cluster.log_in("admin", &state.join("admin.token"));
         for (principal, role) in [("asha", "developer"), ("ben", "developer"), ("jenkins", "deployer")] {
             cluster.principal(principal, role);
+        }
+        if options.example && options.database.is_some() {
+            example::register(&cluster);
         }
         cluster
     }

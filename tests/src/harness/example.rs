@@ -115,7 +115,8 @@ pub(super) fn template() -> &'static Path {
         .1
 }
 
-fn register(cluster: &Cluster) {
+/// Applies the app and registers v1, v2 and v3.
+pub(super) fn register(cluster: &Cluster) {
     let example = Example::get();
     let scratch = tempfile::tempdir().expect("a folder");
     let folder = example.checkout("v1", scratch.path());
