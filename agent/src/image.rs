@@ -4,11 +4,13 @@
 use std::collections::BTreeSet;
 
 use domain::release::Image;
-use futures::StreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use proto::v1;
+use tokio::sync::watch;
 use tonic::transport::Channel;
 
 use crate::engine::{self, Engine};
+use crate::fetch;
 use crate::host::Host;
 
 pub mod archive;
@@ -55,7 +57,7 @@ pub fn reference(image: &Image) -> Option<String> {
 ///
 /// # Errors
 /// See [`Error`].
-pub async fn stage(host: &Host, image: &Image, channel: Option<Channel>) -> Result<String, Error> {
+pub async fn stage(host: &Host, image: &Image, ways: watch::Receiver<Option<Channel>>) -> Result<String, Error> {
     let name = reference(image)
         .ok_or_else(|| Error::Content("the build names neither a registry nor an archive".to_owned()))?;
     if let Some(found) = host.engine.image(&name).await? {
@@ -67,9 +69,7 @@ pub async fn stage(host: &Host, image: &Image, channel: Option<Channel>) -> Resu
             host.engine.pull(reference).await?;
         }
         (None, Some(archive)) => {
-            let channel =
-                channel.ok_or_else(|| Error::Fetch("there is no connection to the coordinator".to_owned()))?;
-            fetch(host.engine.as_ref(), image, archive.hex(), &name, channel).await?;
+            load(host.engine.as_ref(), image, archive.hex(), &name, ways).await?;
         }
         (None, None) => return Err(Error::Content("the build names no archive".to_owned())),
     }
@@ -92,19 +92,21 @@ fn checked(image: &Image, found: engine::Image) -> Result<String, Error> {
     }
 }
 
-async fn fetch(engine: &dyn Engine, image: &Image, archive: &str, name: &str, channel: Channel) -> Result<(), Error> {
-    let mut calls = crate::session::client(channel);
-    let failed = |status: tonic::Status| Error::Fetch(status.message().to_owned());
-    let request = |without: Vec<String>, head_only| v1::FetchRequest {
-        digest: archive.to_owned(),
-        offset: 0,
-        without,
-        head_only,
+async fn load(
+    engine: &dyn Engine,
+    image: &Image,
+    archive: &str,
+    name: &str,
+    ways: watch::Receiver<Option<Channel>>,
+) -> Result<(), Error> {
+    let ask = |without: Vec<String>, head_only| {
+        let request = v1::FetchRequest { digest: archive.to_owned(), offset: 0, without, head_only };
+        fetch::fetch(ways.clone(), request, |_| {})
     };
-    let mut stream = calls.fetch(request(Vec::new(), true)).await.map_err(failed)?.into_inner();
+    let mut stream = ask(Vec::new(), true).boxed();
     let mut bytes = Vec::new();
-    while let Some(chunk) = stream.message().await.map_err(failed)? {
-        bytes.extend_from_slice(&chunk.data);
+    while let Some(data) = stream.next().await {
+        bytes.extend_from_slice(&data.map_err(|why| Error::Fetch(why.text))?);
         if bytes.len() > MAX_HEAD {
             return Err(Error::Content("the archive's head is larger than 16 MiB".to_owned()));
         }
@@ -121,11 +123,7 @@ async fn fetch(engine: &dyn Engine, image: &Image, archive: &str, name: &str, ch
     let present = present_layers(engine, &head.diff_ids).await?;
     let without: Vec<String> = head.diff_ids[..present].to_vec();
     let skipped: BTreeSet<String> = without.iter().cloned().collect();
-    let stream = calls.fetch(request(without, false)).await.map_err(failed)?.into_inner();
-    let incoming = stream.map(|chunk| match chunk {
-        Ok(chunk) => Ok(chunk.data),
-        Err(status) => Err(std::io::Error::other(status.message().to_owned())),
-    });
+    let incoming = ask(without, false).map_err(std::io::Error::other);
     let (verified, outcome) = archive::verify(incoming.boxed(), head, skipped, name.to_owned());
     let loaded = engine.load(verified).await;
     // Our own check says more than the engine's error about a stream that we cut off.

@@ -8,6 +8,7 @@ pub mod engine;
 pub mod environments;
 pub mod facts;
 pub mod failpoints;
+pub mod fetch;
 pub mod files;
 pub mod firewall;
 pub mod freezer;

@@ -18,6 +18,7 @@ use crate::failpoints::effect;
 mod containers;
 mod images;
 mod objects;
+mod orphans;
 mod streams;
 
 /// Longest time one call may take until its answer begins. Stopping a container adds its grace.
@@ -168,8 +169,7 @@ impl Engine for Docker {
 
     async fn start(&self, id: &str) -> Result<()> {
         effect("container.start");
-        let client = self.client().await?;
-        client.start_container(id, None).await.map_err(|why| failed(id, why))
+        orphans::start(self.client().await?, id).await
     }
 
     async fn stop(&self, id: &str, grace: Duration) -> Result<()> {
@@ -179,7 +179,9 @@ impl Engine for Docker {
 
     async fn remove(&self, id: &str) -> Result<()> {
         effect("container.remove");
-        containers::remove(self.client().await?, id).await
+        containers::remove(self.client().await?, id).await?;
+        orphans::removed(id).await;
+        Ok(())
     }
 
     async fn inspect(&self, name: &str) -> Result<Option<Container>> {

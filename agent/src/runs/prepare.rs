@@ -181,8 +181,8 @@ async fn images(shared: &Shared, record: &Record, plan: &Plan) -> Result<BTreeMa
     tell(shared, record, "fetching the build's image".to_owned());
     let failed = |why: String| Failure::lasting("E_RUN_IMAGE", format!("the build's image: {why}"));
     let image = Image::try_from(image).map_err(|why| failed(why.to_string()))?;
-    let channel = shared.setup.channel.borrow().clone();
-    crate::image::stage(&shared.setup.host, &image, channel).await.map_err(|why| failed(why.to_string()))?;
+    let ways = shared.setup.channel.clone();
+    crate::image::stage(&shared.setup.host, &image, ways).await.map_err(|why| failed(why.to_string()))?;
     let name = crate::image::reference(&image).ok_or_else(|| failed("it has no name".to_owned()))?;
     let Some(own) = plan.stack.services.get(plan.service.as_str()) else { return Ok(BTreeMap::new()) };
     let alike = plan.stack.services.iter().filter(|(service, other)| {

@@ -12,6 +12,7 @@ use super::Setup;
 use super::index::{Hash, hash};
 use crate::environments::failure::Failure;
 use crate::environments::lay::size;
+use crate::fetch::Refused;
 
 /// The coordinator is away: what is under way goes on when it is there again.
 pub const AWAY: &str = "E_SEED_FETCH";
@@ -70,13 +71,8 @@ pub(super) fn client(setup: &Setup) -> Result<ChunksClient<Channel>, Failure> {
 
 /// A refusal has a reason code; everything else is a break.
 pub(super) fn refused(status: &tonic::Status) -> Failure {
-    let code = status.metadata().get("muster-reason").and_then(|code| code.to_str().ok());
-    match code.filter(|_| status.code() != tonic::Code::Unavailable) {
-        Some(code) => {
-            let text = status.message();
-            let text = text.strip_prefix(code).and_then(|text| text.strip_prefix(": ")).unwrap_or(text);
-            Failure::lasting(code, text)
-        }
+    match Refused::read(status) {
+        Some(refused) => Failure::lasting(&refused.code, refused.text),
         None => Failure::passing(AWAY, status.message()),
     }
 }

@@ -214,9 +214,9 @@ impl Driver {
                 Action::Persist(slot) => self.persist(&slot).await,
                 Action::Inspect => self.inspect(),
                 Action::Stage { generation, work } => {
-                    let channel = self.channel.borrow().clone();
+                    let ways = self.channel.clone();
                     let known = self.releases.get(&work.release).cloned();
-                    self.spawn(perform::stage(Arc::clone(&self.host), known, generation, work, channel));
+                    self.spawn(perform::stage(Arc::clone(&self.host), known, generation, work, ways));
                 }
                 Action::Start { release, process } => self.start(release, process),
                 Action::Watch { release, process, instance } => self.watch(release, &process, instance),

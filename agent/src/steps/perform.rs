@@ -12,6 +12,7 @@ use domain::step::event::{Event, Instance};
 use domain::step::evidence::LOG_LINES;
 use domain::step::order::Work;
 use domain::step::report::{StageCheck, StageOutcome, StageRefusal};
+use tokio::sync::watch;
 use tonic::transport::Channel;
 
 use super::containers::{self, Existing};
@@ -51,11 +52,11 @@ pub(super) async fn stage(
     release: Option<Release>,
     generation: Generation,
     work: Work,
-    channel: Option<Channel>,
+    ways: watch::Receiver<Option<Channel>>,
 ) -> Event {
     let began = Instant::now();
     let outcome = match &release {
-        Some(release) => stage::stage(&host, release, &work, channel).await,
+        Some(release) => stage::stage(&host, release, &work, ways).await,
         None => StageOutcome::Refused(StageRefusal {
             check: StageCheck::Artifact,
             text: "the release is not known here".to_owned(),

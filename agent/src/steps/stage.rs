@@ -6,6 +6,7 @@ use domain::name::TargetRef;
 use domain::release::Release;
 use domain::step::order::Work;
 use domain::step::report::{StageCheck, StageOutcome, StageRefusal};
+use tokio::sync::watch;
 use tonic::transport::Channel;
 
 use super::{containers, traffic};
@@ -23,18 +24,28 @@ fn refused(check: StageCheck, text: impl Into<String>) -> StageOutcome {
 }
 
 /// Stages a release: no effect on what runs.
-pub async fn stage(host: &Host, release: &Release, work: &Work, channel: Option<Channel>) -> StageOutcome {
-    match check(host, release, work, channel).await {
+pub async fn stage(
+    host: &Host,
+    release: &Release,
+    work: &Work,
+    ways: watch::Receiver<Option<Channel>>,
+) -> StageOutcome {
+    match check(host, release, work, ways).await {
         Ok(()) => StageOutcome::Ready,
         Err(refusal) => refusal,
     }
 }
 
-async fn check(host: &Host, release: &Release, work: &Work, channel: Option<Channel>) -> Result<(), StageOutcome> {
+async fn check(
+    host: &Host,
+    release: &Release,
+    work: &Work,
+    ways: watch::Receiver<Option<Channel>>,
+) -> Result<(), StageOutcome> {
     room(host, release, work)?;
     // The checks know nothing of each other, and rollouts wait for all of them.
     let image = async {
-        image::stage(host, &release.image, channel).await.map_err(|why| match why {
+        image::stage(host, &release.image, ways).await.map_err(|why| match why {
             image::Error::Denied(why) => refused(StageCheck::Policy, why.to_string()),
             image::Error::Engine(engine::Error::Away(why)) => refused(StageCheck::Engine, why),
             other => refused(StageCheck::Artifact, other.to_string()),

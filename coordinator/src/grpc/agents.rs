@@ -114,6 +114,10 @@ impl Agents for Api {
             if let Err(error) = send_artifact(&api, &plan, ask.offset, &sender).await {
                 let _ = sender.send(Err(status(error))).await;
             }
+            if !ask.head_only {
+                // Most of it has been taken from the queue, the last parts are in it.
+                crate::failpoint::hit(api.app.ctx.state_dir.as_deref(), "fetch.queued");
+            }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
@@ -142,8 +146,6 @@ async fn send_artifact(
             }
         }
     }
-    // Most of it has been taken from the queue, the last parts are in it.
-    crate::failpoint::hit(api.app.ctx.state_dir.as_deref(), "fetch.queued");
     if plan.end_blocks {
         let end = Bytes::from_static(&[0; 1024]);
         let skip = usize::try_from(skip).unwrap_or(usize::MAX).min(end.len());
