@@ -66,18 +66,3 @@ fn killed_while_an_agent_fetches_a_seeds_input_the_rest_is_fetched_and_the_seed_
     stand.muster(&["env", "up", "--name", "one"]).ok();
     assert_eq!(stand.query("one", "SELECT count(*) FROM things").as_deref(), Ok("7"));
 }
-
-#[test]
-fn killed_while_an_agent_fetches_an_image_the_rest_is_fetched_and_the_release_goes_out() {
-    let Some(_turn) = real::turn() else { return };
-    let mut production = Production::start(1);
-    production.cluster.coordinator.stop();
-    production.cluster.coordinator.set("MUSTER_FAILPOINTS", "fetch.queued=abort");
-    production.cluster.restart();
-    production.cluster.wait_host("web-1", "READY", SOON);
-    let waiting = production.rollout("v1", &[]).begin();
-    production.cluster.coordinator.killed_itself(SOON);
-    production.cluster.restart();
-    waiting.finish().with_code(0);
-    production.all_run(1);
-}

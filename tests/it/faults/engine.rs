@@ -141,44 +141,6 @@ fn with_live_restore_the_containers_run_on_and_nothing_is_started_again() {
 }
 
 #[test]
-fn what_a_killed_engine_left_of_a_container_keeps_it_neither_from_starting_nor_from_going() {
-    let Some(_turn) = real::turn() else { return };
-    let edge = Edge::on(Namespace::up("muster-it-left", 237), port(4), &format!("{POSTGRES}{DROWSY}"));
-    edge.muster(&["env", "up", "one"]).ok();
-    let url = edge.url("one");
-    edge.query(&url, "create table kept (n int); insert into kept values (7)").expect("written");
-    let left = |edge: &Edge| {
-        edge.stand.reaches("one", "ASLEEP");
-        let id = container(edge, "-aq");
-        edge.namespace.leave_task(&id);
-        id
-    };
-    let id = left(&edge);
-    edge.has("one", "1");
-    assert_eq!(container(&edge, "-q"), id, "the same one runs");
-    assert_eq!(shims(&id), 1, "its own");
-    let id = left(&edge);
-    edge.without("one");
-    eventually(SOON, "nothing of it is left", || match shims(&id) {
-        0 => Ok(()),
-        many => Err(many.to_string()),
-    });
-    edge.stand.ends();
-}
-
-/// The whole id of the one container.
-fn container(edge: &Edge, which: &str) -> String {
-    edge.stand.host.command(&["docker", "ps", "--no-trunc", which]).expect("its engine answers").trim().to_owned()
-}
-
-/// containerd's processes for a container.
-fn shims(id: &str) -> usize {
-    let entries = std::fs::read_dir("/proc").expect("processes").flatten();
-    let lines = entries.map(|entry| std::fs::read(entry.path().join("cmdline")).unwrap_or_default());
-    lines.filter(|line| line.windows(id.len()).any(|part| part == id.as_bytes())).count()
-}
-
-#[test]
 fn commands_end_well_although_the_engine_was_killed_at_any_step_of_them() {
     let Some(_turn) = real::turn() else { return };
     let edge = Edge::on(Namespace::up("muster-it-steps", 235), port(2), &format!("{POSTGRES}{AWAKE}"));

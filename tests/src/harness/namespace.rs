@@ -98,19 +98,6 @@ impl Namespace {
         script(&["engine", &self.name, "start"]);
     }
 
-    /// Makes containerd hold a task of this container that its engine does not know, as one does that was killed while
-    /// it started it.
-    ///
-    /// # Panics
-    /// `ctr` fails.
-    pub fn leave_task(&self, container: &str) {
-        let socket = self.engine.replace("unix://", "").replace("docker.sock", "exec/containerd/containerd.sock");
-        let words = ["--address", &socket, "--namespace", &format!("moby-{}", self.name)];
-        let task = ["run", "--detach", "--rootfs", "/", container, "sleep", "1000"];
-        let out = Command::new("ctr").args(words).args(task).output().expect("ctr runs");
-        assert!(out.status.success(), "ctr {task:?}: {}", String::from_utf8_lossy(&out.stderr));
-    }
-
     /// Lets it through again.
     pub fn heal(&self) {
         script(&["heal", &self.name]);
