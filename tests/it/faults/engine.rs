@@ -57,9 +57,12 @@ impl Edge {
 
     /// What ran when the engine was killed is started again: its rows are there once it is.
     fn has(&self, name: &str, rows: &str) {
-        let url = self.url(name);
-        eventually(SOON, &format!("{name} has its data"), || {
-            let count = self.query(&url, "select count(*) from kept")?;
+        self.has_rows(&self.url(name), rows);
+    }
+
+    fn has_rows(&self, url: &str, rows: &str) {
+        eventually(SOON, "it has its data", || {
+            let count = self.query(url, "select count(*) from kept")?;
             if count == rows { Ok(()) } else { Err(count) }
         });
     }
@@ -138,6 +141,50 @@ fn with_live_restore_the_containers_run_on_and_nothing_is_started_again() {
     assert_eq!(edge.query(&url, "select pg_postmaster_start_time()"), Ok(started));
     edge.muster(&["env", "down", "main"]).ok();
     assert_eq!(edge.stand.host.objects(), Vec::<String>::new());
+}
+
+#[test]
+fn an_engine_killed_while_it_starts_a_container_leaves_nothing_that_keeps_it_from_starting() {
+    let Some(_turn) = real::turn() else { return };
+    let edge = Edge::on(Namespace::up("muster-it-left", 237), port(4), &format!("{POSTGRES}{DROWSY}"));
+    edge.muster(&["env", "up", "one"]).ok();
+    let url = edge.url("one");
+    edge.query(&url, "create table kept (n int); insert into kept values (7)").expect("written");
+    for _ in 0..3 {
+        edge.stand.reaches("one", "ASLEEP");
+        let id = container(&edge, "-aq");
+        eventually(SOON, "no process of it", || if shims(&id) == 0 { Ok(()) } else { Err(String::new()) });
+        std::thread::scope(|scope| {
+            scope.spawn(|| edge.query(&url, "select n from kept"));
+            // Somewhere between the order to containerd and the container's first process.
+            eventually(SOON, "it is being started", || if shims(&id) > 0 { Ok(()) } else { Err(String::new()) });
+            edge.namespace.kill_engine();
+            edge.namespace.start_engine();
+        });
+        edge.has_rows(&url, "1");
+        assert_eq!(container(&edge, "-q"), id, "the same one runs");
+        assert_eq!(shims(&id), 1, "its own");
+    }
+    let id = container(&edge, "-aq");
+    edge.without("one");
+    eventually(SOON, "nothing of it is left", || if shims(&id) == 0 { Ok(()) } else { Err(String::new()) });
+    edge.stand.ends();
+}
+
+/// The whole id of the one container.
+fn container(edge: &Edge, which: &str) -> String {
+    edge.stand.host.command(&["docker", "ps", "--no-trunc", which]).expect("its engine answers").trim().to_owned()
+}
+
+/// containerd's processes for a container.
+fn shims(id: &str) -> usize {
+    let entries = std::fs::read_dir("/proc").expect("processes").flatten();
+    let lines = entries.map(|entry| std::fs::read(entry.path().join("cmdline")).unwrap_or_default());
+    let is_one = |line: &Vec<u8>| {
+        let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+        words[0].ends_with(b"containerd-shim-runc-v2") && words.contains(&id.as_bytes())
+    };
+    lines.filter(is_one).count()
 }
 
 #[test]
