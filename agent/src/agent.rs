@@ -1,6 +1,7 @@
 //! The agent as a whole: what it is made of, and how it starts.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -27,6 +28,7 @@ use crate::identity::{self, Identity};
 use crate::isolation::{self, Proofs};
 use crate::job::Launcher;
 use crate::logs::{self, Logs};
+use crate::owners::{self, Owners};
 use crate::parents::Parents;
 use crate::policy::Policy;
 use crate::pool::{self, Pool};
@@ -277,6 +279,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), E
         engine,
         freezer: Arc::new(Cgroups::default()),
         parents: Parents::default(),
+        owners: Arc::new(Owners::at(PathBuf::from(owners::ROOT).join(host::short(&identity.host_id)))),
         prober: Prober::default(),
         routes: Arc::new(Relay::new(client, ports)),
         policy,

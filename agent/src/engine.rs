@@ -90,6 +90,8 @@ pub struct Image {
     pub diff_ids: Vec<String>,
     /// Folders that the image declares as volumes.
     pub volumes: Vec<String>,
+    /// Whom its containers begin as, as it says; empty: root.
+    pub user: String,
     /// Bytes on disk.
     pub bytes: u64,
 }

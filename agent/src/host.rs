@@ -12,6 +12,7 @@ use crate::failpoints::Failpoints;
 use crate::firewall::Firewall;
 use crate::freezer::Freezer;
 use crate::isolation::Proofs;
+use crate::owners::Owners;
 use crate::parents::Parents;
 use crate::policy::Policy;
 use crate::pool::Pool;
@@ -52,6 +53,8 @@ pub struct Host {
     pub isolation: Proofs,
     /// What containers of an environment have together.
     pub parents: Parents,
+    /// Whose files are whose in developers' folders.
+    pub owners: Arc<Owners>,
     /// How much disk environments take.
     pub sizes: Sizes,
     /// Slots that are kept for whoever comes next.
@@ -139,6 +142,7 @@ pub(crate) mod tests {
             engine,
             freezer: Arc::new(crate::freezer::Memory::default()),
             parents: Parents::at(&folder.join("cgroup")),
+            owners: Arc::new(Owners::at(folder.join("folders"))),
             prober: Prober::default(),
             routes,
             policy: Policy::read(&policy).expect("a policy"),

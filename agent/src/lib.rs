@@ -20,6 +20,7 @@ pub mod job;
 pub mod junit;
 pub mod logs;
 pub mod mirror;
+pub mod owners;
 pub mod parents;
 pub mod policy;
 pub mod pool;

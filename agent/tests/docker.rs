@@ -78,6 +78,7 @@ async fn host(folder: &Path) -> Arc<Host> {
         engine,
         freezer: Arc::new(agent::freezer::Cgroups::default()),
         parents: agent::parents::Parents::default(),
+        owners: Arc::new(agent::owners::Owners::at(folder.join("folders"))),
         prober: Prober::default(),
         routes: Arc::new(Relay::new(client, PortRange { first: 27_000, last: 27_999 })),
         policy: Policy::safe(&folder.join("policy.toml")),

@@ -10,6 +10,7 @@ mod isolation;
 mod life;
 mod migrations;
 mod moving;
+mod owners;
 pub mod production;
 mod quotas;
 mod rollouts;

@@ -20,4 +20,5 @@ pub mod host;
 pub mod namespace;
 pub mod ranges;
 pub mod real;
+mod template;
 pub mod traffic;

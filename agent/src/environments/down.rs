@@ -31,6 +31,7 @@ pub async fn remove(host: &Arc<Host>, order: &v1::EnvironmentOrder) -> Result<()
     try_join_all(own.into_iter().map(|one| container(host, one))).await?;
     tokio::try_join!(networks(host, &id), volumes(host, &order.id), routes(host, &order.id))?;
     host.parents.remove(&order.id).await;
+    host.owners.remove(&order.id).await;
     let (pool, name) = (host.pool.clone(), order.id.clone());
     let removed = tokio::task::spawn_blocking(move || data::remove(&pool, &name)).await;
     let failed = |why: String| Failure::passing("E_POOL", format!("data of {}: {why}", order.id));

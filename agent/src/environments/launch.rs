@@ -44,6 +44,12 @@ pub async fn service(
             prepare::source(host, plan, relative)?;
         }
     }
+    host.owners.again(&plan.id).await.map_err(|why| {
+        Failure::passing(
+            "E_FOLDER_OWNERS",
+            format!("the folder of {} cannot be mounted for {name}: {why}", plan.wanted.order.name),
+        )
+    })?;
     let share = Share::of(plan.stack.settings.quota, plan.is_slot());
     let cgroup_parent = host.parents.parent(host.engine.as_ref(), &plan.id, share).await;
     let spec = &ContainerSpec { cgroup_parent, ..spec.clone() };

@@ -1,5 +1,6 @@
 //! Before a service can start: its image, its volumes, and from them what its container is made from.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use domain::stack::{Build, MountSource, Service, StoreKind};
@@ -10,6 +11,7 @@ use super::plan::Plan;
 use super::{context, data, folder, given};
 use crate::engine::{BuildSpec, ContainerSpec, Image, MountSpec, Rights, VolumeSpec, adopt};
 use crate::host::Host;
+use crate::owners::Begins;
 use crate::{pool, seeds};
 
 /// Gets the image and the volumes of a service, and answers what its container is made from.
@@ -220,7 +222,8 @@ async fn mounts(
                 MountSpec::Volume { name, target, read_only }
             }
             MountSource::Folder(relative) => {
-                MountSpec::Bind { source: source(host, plan, relative)?, target, read_only }
+                let path = source(host, plan, relative)?;
+                MountSpec::Bind { source: seen(host, plan, service, image, path).await, target, read_only }
             }
             MountSource::Tmpfs => MountSpec::Tmpfs { target },
         });
@@ -236,6 +239,18 @@ async fn mounts(
         }
     }
     Ok(mounts)
+}
+
+/// Where the service's container finds what lies there in a developer's folder. Checkouts of runs go with their run, and
+/// what was uploaded keeps the numbers that its owners have elsewhere.
+async fn seen(host: &Host, plan: &Plan, service: &Service, image: &Image, path: PathBuf) -> PathBuf {
+    match &plan.wanted.folder {
+        Some(granted) if plan.wanted.order.run.is_empty() && !plan.wanted.order.upload => {
+            let begins = Begins::of(service.user.as_deref(), &image.user);
+            host.owners.seen(&plan.id, granted, begins, &path).await
+        }
+        _ => path,
+    }
 }
 
 async fn volume_of(host: &Arc<Host>, plan: &Plan, volume: &str) -> Result<String, Failure> {

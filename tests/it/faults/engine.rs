@@ -60,6 +60,13 @@ impl Edge {
         self.has_rows(&self.url(name), rows);
     }
 
+    /// It falls asleep so soon that a client which is slow to come in may find it stopped.
+    fn begins_with_a_row(&self, url: &str) {
+        let sql =
+            "create table if not exists kept (n int primary key); insert into kept values (7) on conflict do nothing";
+        eventually(SOON, "it takes a row", || self.query(url, sql));
+    }
+
     fn has_rows(&self, url: &str, rows: &str) {
         eventually(SOON, "it has its data", || {
             let count = self.query(url, "select count(*) from kept")?;
@@ -149,7 +156,7 @@ fn an_engine_killed_while_it_starts_a_container_leaves_nothing_that_keeps_it_fro
     let edge = Edge::on(Namespace::up("muster-it-left", 237), port(4), &format!("{POSTGRES}{DROWSY}"));
     edge.muster(&["env", "up", "one"]).ok();
     let url = edge.url("one");
-    edge.query(&url, "create table kept (n int); insert into kept values (7)").expect("written");
+    edge.begins_with_a_row(&url);
     for _ in 0..3 {
         edge.stand.reaches("one", "ASLEEP");
         let id = container(&edge, "-aq");
@@ -241,7 +248,7 @@ fn an_environment_sleeps_and_wakes_although_the_engine_was_killed_at_any_step_of
     let edge = Edge::on(Namespace::up("muster-it-sleep", 236), port(3), &format!("{POSTGRES}{DROWSY}"));
     edge.muster(&["env", "up", "one"]).ok();
     let url = edge.url("one");
-    edge.query(&url, "create table kept (n int); insert into kept values (7)").expect("written");
+    edge.begins_with_a_row(&url);
     let stand = &edge.stand;
     let sleeping = stand.effects().during(|| stand.reaches("one", "ASLEEP"));
     let waking = stand.effects().during(|| edge.has("one", "1"));

@@ -64,6 +64,7 @@ pub fn cluster(folder: &Path) {
     for id in host_ids(folder) {
         engine.remove_all(&format!("io.muster.host={id}"));
         unwall(&id);
+        unmount(&views(&id));
     }
     let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     engine.remove_all(&format!("{LABEL}={name}"));
@@ -73,19 +74,31 @@ pub fn cluster(folder: &Path) {
     }
 }
 
-/// Unmounts the pools of its hosts; a mount in them before what it lies in.
+/// Where a host's agent mounts developers' folders for containers.
+#[must_use]
+pub fn views(host: &str) -> PathBuf {
+    Path::new("/run/muster/folders").join(host.get(host.len().saturating_sub(12)..).unwrap_or_default())
+}
+
+/// Unmounts what is mounted below, the pools of its hosts for example; a mount in them before what it lies in.
 fn unmount(folder: &Path) {
-    let start = format!("{}/", folder.display());
-    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).filter(|point| point.starts_with(&start));
-    let mut points: Vec<&str> = points.collect();
-    points.sort_unstable();
-    for point in points.into_iter().rev() {
+    for point in mounted(folder).iter().rev() {
         let ended = std::process::Command::new("umount").arg(point).output();
         if !ended.as_ref().is_ok_and(|out| out.status.success()) {
             eprintln!("cleaning up: umount {point}: {ended:?}");
         }
     }
+}
+
+/// What is mounted below a folder.
+#[must_use]
+pub fn mounted(folder: &Path) -> Vec<String> {
+    let start = format!("{}/", folder.display());
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).filter(|point| point.starts_with(&start));
+    let mut points: Vec<String> = points.map(str::to_owned).collect();
+    points.sort_unstable();
+    points
 }
 
 /// Removes the firewall chains that a killed agent left.

@@ -8,7 +8,7 @@ use super::condition::{SOON, eventually, until};
 use super::daemon::Daemon;
 use super::disk::Disk;
 use super::host::HostBuilder;
-use super::{binaries, clean, example, ranges};
+use super::{binaries, clean, example, ranges, template};
 
 /// A coordinator of a test's own. Dropped, it takes everything of its hosts with it.
 #[derive(Debug)]
@@ -38,6 +38,8 @@ pub struct Options<'a> {
     pub disk: Option<u64>,
     /// Address of the PostgreSQL database that is its store; none: SQLite in its state.
     pub database: Option<&'a str>,
+    /// From nothing, not from a copy of another one.
+    pub bare: bool,
 }
 
 impl Cluster {
@@ -66,8 +68,13 @@ impl Cluster {
         std::fs::create_dir_all(folder.join("contexts")).expect("the cluster's folder");
         let state = folder.join("coordinator");
         let disk = options.disk.map(|mib| Disk::ext4(&state, mib));
-        if options.example && options.database.is_none() {
-            example::copy(example::template(), &state);
+        let template = match options {
+            Options { database: Some(_), .. } | Options { bare: true, .. } => None,
+            Options { example: true, .. } => Some(template::with_example()),
+            _ => Some(template::with_principals()),
+        };
+        if let Some(template) = template {
+            template.copy_to(&folder);
         }
         let address = ranges::address(number, 1);
         let (listen, server) = match options.everywhere {
@@ -94,9 +101,14 @@ impl Cluster {
         }
         let mut cluster = Self { coordinator, disk, folder, number, server, http };
         cluster.restart();
-        cluster.log_in("admin", &state.join("admin.token"));
-        for (principal, role) in [("asha", "developer"), ("ben", "developer"), ("jenkins", "deployer")] {
-            cluster.principal(principal, role);
+        match template {
+            Some(_) => cluster.log_in_again(),
+            None => {
+                cluster.log_in("admin", &state.join("admin.token"));
+                for (principal, role) in [("asha", "developer"), ("ben", "developer"), ("jenkins", "deployer")] {
+                    cluster.principal(principal, role);
+                }
+            }
         }
         if options.example && options.database.is_some() {
             example::register(&cluster);
@@ -159,6 +171,16 @@ impl Cluster {
         let file = self.folder.join(format!("{name}.token"));
         private(&file, made.stdout.trim());
         self.log_in(name, &file);
+    }
+
+    /// Login contexts that came from a template lead to its coordinator.
+    fn log_in_again(&self) {
+        for entry in std::fs::read_dir(self.folder.join("contexts")).expect("login contexts").flatten() {
+            let text = std::fs::read(entry.path()).expect("a login context");
+            let mut context: serde_json::Value = serde_json::from_slice(&text).expect("a login context");
+            context["server"] = self.server.clone().into();
+            private(&entry.path(), &context.to_string());
+        }
     }
 
     fn log_in(&self, name: &str, token: &Path) {

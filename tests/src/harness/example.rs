@@ -95,26 +95,6 @@ fn git(arguments: &[&str]) -> String {
     String::from_utf8_lossy(&out.stdout).trim().to_owned()
 }
 
-/// A stopped coordinator's state with the app applied and v1, v2 and v3 registered: made once per process, then copied,
-/// because the three archives have half a gigabyte.
-pub(super) fn template() -> &'static Path {
-    static TEMPLATE: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
-    &TEMPLATE
-        .get_or_init(|| {
-            let kept = tempfile::Builder::new()
-                .prefix(&format!("{}{}-template-", super::clean::PREFIX, std::process::id()))
-                .tempdir()
-                .expect("a folder");
-            let state = kept.path().join("state");
-            let mut cluster = Cluster::start();
-            register(&cluster);
-            cluster.coordinator.stop();
-            copy(&cluster.folder().join("coordinator"), &state);
-            (kept, state)
-        })
-        .1
-}
-
 /// Applies the app and registers v1, v2 and v3.
 pub(super) fn register(cluster: &Cluster) {
     let example = Example::get();
@@ -132,23 +112,5 @@ pub(super) fn register(cluster: &Cluster) {
             .muster(&["build", "register", "bot", commit, "--muster-yaml", "muster.yaml", "--archive", &archive])
             .within(&folder)
             .ok();
-    }
-}
-
-/// A folder with hard links to large files: artifacts are never written again.
-pub(super) fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("a folder");
-    std::fs::set_permissions(to, std::fs::metadata(from).expect("its mode").permissions()).expect("its mode");
-    for entry in std::fs::read_dir(from).expect("a folder").flatten() {
-        let (path, target) = (entry.path(), to.join(entry.file_name()));
-        let kind = entry.file_type().expect("its kind");
-        if kind.is_dir() {
-            copy(&path, &target);
-        } else if kind.is_file() {
-            let large = entry.metadata().is_ok_and(|found| found.len() > 1 << 20) && !path.ends_with("muster.db");
-            if !large || std::fs::hard_link(&path, &target).is_err() {
-                std::fs::copy(&path, &target).expect("a copy");
-            }
-        }
     }
 }

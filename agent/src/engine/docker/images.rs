@@ -28,6 +28,7 @@ fn read(found: ImageInspect) -> Image {
         repo_digests: found.repo_digests.unwrap_or_default(),
         diff_ids: found.root_fs.and_then(|root| root.layers).unwrap_or_default(),
         volumes: config.volumes.unwrap_or_default(),
+        user: config.user.unwrap_or_default(),
         bytes: found.size.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0),
     }
 }

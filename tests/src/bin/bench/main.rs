@@ -14,6 +14,7 @@ mod simulation;
 mod sleep;
 mod step;
 mod stores;
+mod sync;
 mod transport;
 mod warm;
 
@@ -23,7 +24,7 @@ use std::process::ExitCode;
 type Measurement = (&'static str, fn() -> String);
 
 /// In the order of BENCHMARKS.md.
-const ALL: [Measurement; 13] = [
+const ALL: [Measurement; 14] = [
     ("step", step::measure),
     ("env/example", environment::measure),
     ("env/data", data::measure),
@@ -33,6 +34,7 @@ const ALL: [Measurement; 13] = [
     ("env/sleep", sleep::measure),
     ("env/reboot", reboot::measure),
     ("env/relay", relay::measure),
+    ("env/sync", sync::measure),
     ("env/transport", transport::measure),
     ("run", run::measure),
     ("memory", memory::measure),
