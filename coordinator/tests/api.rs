@@ -6,6 +6,7 @@ mod certificates;
 mod environments;
 mod fetch;
 mod rollouts;
+mod sealed;
 mod seeds;
 mod sessions;
 mod stack_check;

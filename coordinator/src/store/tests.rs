@@ -9,6 +9,7 @@ mod postgres;
 mod retention;
 mod rollouts;
 mod samples;
+mod sealing;
 mod seeds;
 mod sqlite;
 mod transactions;
