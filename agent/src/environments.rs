@@ -30,6 +30,7 @@ mod health;
 mod ignore;
 mod launch;
 pub mod lay;
+mod leftover;
 mod life;
 mod part;
 pub mod plan;

@@ -1,8 +1,11 @@
 //! What a coordinator may ask of this host: a root-owned file that it cannot change.
 
+mod repositories;
+
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use manifest::git::GitUrl;
 use serde::Deserialize;
 
 /// Why the policy cannot be used. The agent does not start without one it can trust.
@@ -144,12 +147,14 @@ impl Policy {
         }
     }
 
-    /// Whether a run may fetch from a repository: its address begins with a listed prefix.
+    /// Whether a run may fetch from a repository: its address begins with a listed prefix, which ends where a component
+    /// of the address does.
     ///
     /// # Errors
     /// No listed prefix fits.
-    pub fn repository(&self, url: &str) -> Result<(), Denied> {
-        if self.repositories.iter().any(|prefix| url.starts_with(prefix.as_str())) {
+    pub fn repository(&self, url: &GitUrl) -> Result<(), Denied> {
+        let url = url.as_str();
+        if self.repositories.iter().any(|prefix| repositories::within(prefix, url)) {
             Ok(())
         } else {
             Err(self.denied(format!("fetching from {url}"), "repositories"))
@@ -213,6 +218,8 @@ fn registry(image: &str) -> &str {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
+    use manifest::git::LocalPaths;
+
     use super::*;
 
     #[test]
@@ -220,7 +227,11 @@ mod tests {
         let policy = Policy::read(Path::new("/nonexistent/policy.toml")).expect("safe");
         assert!(policy.pull("postgres:15").is_ok());
         assert!(policy.pull("evil.example/x").is_err());
-        assert!(policy.repository("file:///etc").is_err());
+        let repository = |url| policy.repository(&GitUrl::parse(url, LocalPaths::Allowed).expect("a URL"));
+        assert!(repository("https://git.example/team/bot").is_ok());
+        assert!(repository("ssh://git@git.example/team/bot").is_ok());
+        assert!(repository("file:///etc").is_err());
+        assert!(repository("/etc").is_err());
         assert!(policy.mount(Path::new("/home/asha/bot")).is_ok());
         assert!(policy.mount(Path::new("/homework")).is_err());
         assert!(policy.mount(Path::new("/etc")).is_err());

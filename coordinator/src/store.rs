@@ -63,6 +63,7 @@ pub use memory::{Fault, Faults, Memory, NoFaults};
 pub use postgres::Leadership;
 pub use tx::{Tx, View};
 
+use crate::vault::Vault;
 use tx::Transaction;
 
 /// The project that everything belongs to until somebody needs more.
@@ -98,6 +99,8 @@ pub(crate) trait Backend: Send + Sync {
     fn seq(&self) -> &watch::Sender<u64>;
     /// Whether this coordinator leads.
     fn leading(&self) -> watch::Receiver<bool>;
+    /// What is secret in rows is sealed with this; a backend that writes nothing down needs none.
+    fn seal_with(&self, _vault: Arc<Vault>) {}
     /// Ends cleanly.
     async fn close(&self);
 }
@@ -148,6 +151,12 @@ impl Store {
         let result = work(&mut *snapshot).await;
         snapshot.rollback().await;
         result
+    }
+
+    /// From now on what is secret in rows is sealed with this vault, and opened; before, rows of environments can be neither
+    /// written nor read.
+    pub fn seal_with(&self, vault: Arc<Vault>) {
+        self.backend.seal_with(vault);
     }
 
     /// Who orders: goes with every order to an agent.

@@ -12,12 +12,16 @@ use proto::v1;
 use proto::v1::agent_message::Message as Up;
 use proto::v1::coordinator_message::Message as Down;
 
-use crate::support::{COMMIT, MUSTER_YAML, Server, as_, until};
+use crate::support::{COMMIT, MUSTER_YAML, Server, Session, as_, until};
 
 /// An agent that does at once what it is ordered; releases of one number fail on it.
 async fn agent(server: &Server, name: &'static str, bad: u64) -> tokio::task::JoinHandle<()> {
     let host = server.host(name, "app=bot,env=production").await;
-    let mut session = host.ready(server).await;
+    play(host.ready(server).await, bad, None)
+}
+
+/// The same in a session that is open, beginning with an order that has come already.
+pub fn play(mut session: Session, bad: u64, mut came: Option<v1::StepOrder>) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move {
         let mut state = Report {
             stamp: Stamp { run: 1, number: 0 },
@@ -30,8 +34,15 @@ async fn agent(server: &Server, name: &'static str, bad: u64) -> tokio::task::Jo
             serving: true,
             quiet: true,
         };
-        while let Ok(Some(message)) = session.try_next().await {
-            let Some(Down::Step(order)) = message.message else { continue };
+        loop {
+            let order = match came.take() {
+                Some(order) => order,
+                None => match session.try_next().await {
+                    Ok(Some(v1::CoordinatorMessage { message: Some(Down::Step(order)), .. })) => order,
+                    Ok(Some(_)) => continue,
+                    Ok(None) | Err(_) => return,
+                },
+            };
             let ordered = Ordered::try_from(order).unwrap();
             obey(&mut state, &ordered, bad);
             state.stamp.number += 1;
@@ -89,10 +100,10 @@ fn step(generation: Generation, to: ReleaseId, verdict: Verdict, settled: Option
     }
 }
 
-async fn start(server: &Server, key: &str) -> v1::Rollout {
+pub async fn start(server: &Server, target: &str, key: &str) -> v1::Rollout {
     let mut rollouts = v1::rollouts_client::RolloutsClient::new(server.channel().await);
     let start = v1::StartRolloutRequest {
-        target: "bot/production".to_owned(),
+        target: target.to_owned(),
         reason: "a test".to_owned(),
         idempotency_key: key.to_owned(),
         ..v1::StartRolloutRequest::default()
@@ -100,7 +111,7 @@ async fn start(server: &Server, key: &str) -> v1::Rollout {
     rollouts.start(as_(&server.admin, start)).await.unwrap().into_inner()
 }
 
-async fn ended(server: &Server, id: &str) -> v1::Rollout {
+pub async fn ended(server: &Server, id: &str) -> v1::Rollout {
     let mut rollouts = v1::rollouts_client::RolloutsClient::new(server.channel().await);
     let ask = v1::RolloutRequest { rollout: id.to_owned() };
     let mut watch = rollouts.watch(as_(&server.admin, ask)).await.unwrap().into_inner();
@@ -118,8 +129,8 @@ async fn a_good_release_goes_to_every_member_and_a_bad_one_comes_back_with_its_e
     let server = Server::start().await;
     server.bot().await;
     let agents = [agent(&server, "web-1", 2).await, agent(&server, "web-2", 2).await];
-    let first = start(&server, "one").await;
-    assert_eq!(start(&server, "one").await.id, first.id);
+    let first = start(&server, "bot/production", "one").await;
+    assert_eq!(start(&server, "bot/production", "one").await.id, first.id);
     let first = ended(&server, &first.id).await;
     assert_eq!((first.state(), first.release), (v1::RolloutState::Succeeded, 1), "{first:?}");
     let mut releases = v1::releases_client::ReleasesClient::new(server.channel().await);
@@ -128,7 +139,7 @@ async fn a_good_release_goes_to_every_member_and_a_bad_one_comes_back_with_its_e
     assert_eq!((shown.commit.as_str(), shown.members), (COMMIT, vec!["web-1".to_owned(), "web-2".to_owned()]));
 
     server.build(&"b".repeat(40), MUSTER_YAML).await.unwrap();
-    let second = ended(&server, &start(&server, "two").await.id).await;
+    let second = ended(&server, &start(&server, "bot/production", "two").await.id).await;
     assert_eq!((second.state(), second.from_release), (v1::RolloutState::Reverted, 1), "{second:?}");
     let touched: Vec<&v1::Step> = second.steps.iter().filter(|step| step.touched).collect();
     assert_eq!(touched.len(), 1);
@@ -152,7 +163,7 @@ async fn a_rollout_waits_for_a_host_that_went_away_and_says_so() {
     server.bot().await;
     let host = server.host("web-1", "app=bot,env=production").await;
     let session = host.ready(&server).await;
-    let rollout = start(&server, "").await;
+    let rollout = start(&server, "bot/production", "").await;
     drop(session);
     let mut rollouts = v1::rollouts_client::RolloutsClient::new(server.channel().await);
     let waiting = until("it says what it waits for", async || {

@@ -118,7 +118,7 @@ fn check_scp(text: &str) -> Result<(), &'static str> {
 fn check_local(path: &str, local: LocalPaths) -> Result<(), &'static str> {
     match local {
         LocalPaths::Refused => Err("a path of this machine is not allowed here"),
-        LocalPaths::Allowed if path.split('/').any(|part| part == "..") => Err("the path has \"..\""),
+        LocalPaths::Allowed if climbs(path) => Err("the path has \"..\""),
         LocalPaths::Allowed => Ok(()),
     }
 }
@@ -146,10 +146,30 @@ fn check_path(path: &str) -> Result<(), &'static str> {
     if path.trim_start_matches('/').is_empty() {
         return Err("it has no path");
     }
-    if path.starts_with('-') || path.split('/').any(|part| part.starts_with('-') || part == "..") {
+    if path.starts_with('-') || path.split('/').any(|part| part.starts_with('-')) || climbs(path) {
         return Err("a part of the path begins with '-' or is \"..\"");
     }
     if path.contains("::") { Err("this transport is not allowed") } else { Ok(()) }
+}
+
+/// A part of the path leads upwards, also where git or the server decodes it, or takes `\` for `/`.
+fn climbs(path: &str) -> bool {
+    let decoded = decode(path.as_bytes());
+    [path.as_bytes(), &decoded]
+        .into_iter()
+        .any(|path| path.split(|b| matches!(b, b'/' | b'\\' | b'?' | b'#')).any(|part| part == b".."))
+}
+
+/// The bytes with each `%XX` replaced.
+fn decode(text: &[u8]) -> Vec<u8> {
+    let hex = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
+    let (mut out, mut at) = (Vec::with_capacity(text.len()), 0);
+    while let Some(&byte) = text.get(at) {
+        let coded = text.get(at + 1..at + 3).filter(|_| byte == b'%').and_then(hex);
+        out.push(coded.unwrap_or(byte));
+        at += if coded.is_some() { 3 } else { 1 };
+    }
+    out
 }
 
 fn without_password(text: &str) -> String {
@@ -175,6 +195,7 @@ mod tests {
             "ssh://git@git.example:2222/a/b",
             "git@git.example:a/b.git",
             "git@host:~u/x",
+            "https://git.example/a..b/%2",
         ] {
             assert_eq!(GitUrl::parse(text, LocalPaths::Refused).as_ref().map(GitUrl::as_str), Ok(text));
         }
@@ -217,6 +238,15 @@ mod tests {
             "https://h/a\nb",
             "file://host/p",
             "/a/../b",
+            "/a/..",
+            "file:///a/%2e%2e/b",
+            "ssh://h/a/.%2E/b",
+            "https://h/a/%2e%2e/b",
+            "https://h/a/b%2f..%2fc",
+            "https://h/a/x\\..\\b",
+            "https://h/a/..?b",
+            "https://h@evil/a",
+            "ssh://h:22@evil/a",
         ] {
             assert!(GitUrl::parse(text, LocalPaths::Allowed).is_err(), "{text:?}");
         }

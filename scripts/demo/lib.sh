@@ -164,7 +164,7 @@ demo_agents() {
     (umask 077 && muster join-token create "$host" "${labels[@]}" --quiet >"$dir/join-token")
     cat >"$dir/policy.toml" <<EOF
 mounts = ["$DEMO_STATE"]
-repositories = ["https", "ssh", "$DEMO_CACHE/releases"]
+repositories = ["https://", "ssh://", "$DEMO_CACHE/releases"]
 EOF
     cat >"$dir/agent.toml" <<EOF
 coordinator = "127.0.0.1:7443"

@@ -246,6 +246,8 @@ pub(super) struct Pass<'a> {
     pub(super) hold: bool,
     /// When its use is looked at.
     look: Option<tokio::time::Interval>,
+    /// No content of a secret lies there that was replaced.
+    pub(super) tidied: bool,
 }
 
 impl<'a> Pass<'a> {
@@ -271,6 +273,7 @@ impl<'a> Pass<'a> {
             others: JoinSet::new(),
             hold,
             look,
+            tidied: false,
         };
         pass.lay_ground(Duration::ZERO);
         let names: Vec<String> = pass.parts.keys().cloned().collect();
@@ -285,6 +288,7 @@ impl<'a> Pass<'a> {
         loop {
             let state = self.act();
             self.settle(state).await;
+            self.tidy().await;
             if state == EnvironmentState::Ready && self.launches.is_empty() && self.plan.is_slot() {
                 self.actor.enter(Stage::Freezing).await;
                 return Next::Rest;

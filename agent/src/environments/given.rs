@@ -1,5 +1,7 @@
 //! Secrets and configs of a service: files beside the environment's data that its container reads and cannot write.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -29,6 +31,16 @@ pub fn write(folder: &Path, service: &Service) -> io::Result<Vec<(PathBuf, Strin
         written.push((path, file.target.clone()));
     }
     Ok(written)
+}
+
+/// The files below `folder`, the environment's own, that are not named.
+pub fn others(folder: &Path, names: &BTreeSet<&OsStr>) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder.join("files")) else { return Vec::new() };
+    entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.file_name().is_some_and(|name| !names.contains(name)))
+        .collect()
 }
 
 /// Tells nothing of the content, also not that two environments have the same.

@@ -98,7 +98,7 @@ async fn checkout(shared: &Shared, record: &Record, home: &Folder) -> Result<Str
     // Whether a path of this machine is allowed is for the host's policy to say.
     let url = GitUrl::parse(&order.repository, LocalPaths::Allowed);
     let url = url.map_err(|why| Failure::lasting(why.code().as_str(), why.to_string()))?;
-    shared.setup.host.policy.repository(url.as_str())?;
+    shared.setup.host.policy.repository(&url)?;
     let done = shared.mirrors.checkout(&url, &commit, &home.tree()).await;
     done.map(|done| done.subject).map_err(|why| Failure::lasting(why.code(), why.to_string()))
 }

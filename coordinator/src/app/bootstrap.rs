@@ -62,12 +62,13 @@ pub async fn open(ctx: &Ctx, key_file: &Path) -> Result<(Arc<Vault>, Arc<Ca>), F
         })
         .await?;
     // With a CA in the store a new key file could open nothing.
-    let vault = Vault::open(key_file, certificate.is_none())?;
+    let vault = Arc::new(Vault::open(key_file, certificate.is_none())?);
+    ctx.store.seal_with(Arc::clone(&vault));
     let ca = match (certificate, key) {
         (Some(pem), Some(row)) => Ca::open(&pem, &vault.open_sealed(CA_KEY.0, CA_KEY.1, &row.sealed)?)?,
         _ => make_ca(ctx, &vault).await?,
     };
-    Ok((Arc::new(vault), Arc::new(ca)))
+    Ok((vault, Arc::new(ca)))
 }
 
 async fn make_ca(ctx: &Ctx, vault: &Vault) -> Result<Ca, Failed> {

@@ -14,8 +14,9 @@ use uuid::Uuid;
 use super::Backend;
 use super::dialect::Dialect;
 use super::error::{Error, Result};
-use super::sql::{Columns, SqlTx, execute, failed, rows, values};
+use super::sql::{Columns, Sealer, SqlTx, execute, failed, rows, values};
 use super::tx::Transaction;
+use crate::vault::Vault;
 
 /// An open database that this coordinator leads.
 pub(crate) struct Database {
@@ -27,6 +28,7 @@ pub(crate) struct Database {
     pub(super) seq: watch::Sender<u64>,
     pub(super) leading: watch::Sender<bool>,
     pub(super) hold: Hold,
+    pub(super) sealer: Sealer,
 }
 
 /// What makes this coordinator the only one that writes.
@@ -112,13 +114,13 @@ impl Backend for Database {
         }
         let mut transaction = began.map_err(|error| failed("begin", error))?;
         self.check(&mut transaction).await?;
-        Ok(Box::new(SqlTx::new(transaction, Some(turn))))
+        Ok(Box::new(SqlTx::new(transaction, Some(turn), Arc::clone(&self.sealer))))
     }
 
     async fn snapshot(&self) -> Result<Box<dyn Transaction>> {
         let began = self.readers.begin_with(self.dialect.snapshot()).await;
         let transaction = began.map_err(|error| failed("begin", error))?;
-        Ok(Box::new(SqlTx::new(transaction, None)))
+        Ok(Box::new(SqlTx::new(transaction, None, Arc::clone(&self.sealer))))
     }
 
     fn fence(&self) -> Fence {
@@ -131,6 +133,11 @@ impl Backend for Database {
 
     fn leading(&self) -> watch::Receiver<bool> {
         self.leading.subscribe()
+    }
+
+    fn seal_with(&self, vault: Arc<Vault>) {
+        // A store has one key file for as long as it is open.
+        let _ = self.sealer.set(vault);
     }
 
     async fn close(&self) {

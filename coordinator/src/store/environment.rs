@@ -15,7 +15,8 @@ use super::error::Result;
 /// An environment. Its principal is its owner.
 ///
 /// The connection variables of its services are never in this row: they hold credentials, and lie sealed in a secret
-/// of kind `environment` (see [`super::secret`]). [`EnvironmentWrites::environment_put`] drops them.
+/// of kind `environment` (see [`super::secret`]). [`EnvironmentWrites::environment_put`] drops them. A database holds the
+/// stack file, its variables and its files sealed, too: see [`super::Store::seal_with`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct EnvironmentRow {
     /// The project.

@@ -76,6 +76,7 @@ impl Store {
                 seq: watch::Sender::new(seq),
                 leading,
                 hold: Hold::Lease(lease),
+                sealer: Arc::default(),
             }),
         })
     }

@@ -1,7 +1,7 @@
 //! Rows of releases.
 
 use async_trait::async_trait;
-use domain::ids::{PrincipalId, ReleaseId};
+use domain::ids::{HostId, PrincipalId, ReleaseId};
 use domain::name::TargetRef;
 use domain::release::{Digest, Release};
 
@@ -37,6 +37,9 @@ pub trait ReleaseReads: Send {
     async fn release_newest(&mut self, project: &str, target: &TargetRef) -> Result<Option<ReleaseRow>>;
     /// The last `limit` releases, newest first.
     async fn release_list(&mut self, project: &str, target: &TargetRef, limit: u32) -> Result<Vec<ReleaseRow>>;
+    /// The releases that rollouts which have something to do can order of a host, by id: what they go to, what it had before,
+    /// and what is ordered now. A host may have named others than its target's; those are left out.
+    async fn release_list_due(&mut self, host: HostId) -> Result<Vec<ReleaseRow>>;
 }
 
 /// Making releases.

@@ -10,7 +10,7 @@ use super::error::{Error, Result};
 use super::sql::{Columns, execute, failed, rows, values};
 
 /// The newest schema this binary knows. It works on any newer one whose `min_reader` is not above it.
-pub(crate) const SCHEMA: u32 = 5;
+pub(crate) const SCHEMA: u32 = 6;
 
 const TRIES: u32 = 5;
 
@@ -21,6 +21,7 @@ fn migrations() -> Vec<Migration> {
         (3, "seeds", include_str!("../../../migrations/0003_seeds.sql")),
         (4, "copies", include_str!("../../../migrations/0004_copies.sql")),
         (5, "run_seeds", include_str!("../../../migrations/0005_run_seeds.sql")),
+        (6, "sealed_stacks", include_str!("../../../migrations/0006_sealed_stacks.sql")),
     ];
     let read = |(version, name, sql): (i64, &'static str, &'static str)| {
         Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, sql.into_sql_str(), false)

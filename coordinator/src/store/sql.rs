@@ -16,6 +16,7 @@ mod release;
 mod retention;
 mod rollout;
 mod run;
+mod sealed;
 mod secret;
 mod seed;
 mod seed_copy;
@@ -32,6 +33,7 @@ use super::error::{Error, Result};
 use super::tx::Transaction;
 
 pub(crate) use columns::Columns;
+pub(crate) use sealed::Sealer;
 pub(crate) use value::{Value, values};
 
 /// One transaction.
@@ -43,14 +45,16 @@ pub(crate) struct SqlTx {
     broken: Option<Error>,
     /// The highest `ledger.seq` given out.
     seq: Option<u64>,
+    sealer: Sealer,
 }
 
 impl SqlTx {
     pub(crate) fn new(
         transaction: sqlx::Transaction<'static, Any>,
         turn: Option<tokio::sync::OwnedMutexGuard<()>>,
+        sealer: Sealer,
     ) -> Self {
-        Self { transaction, turn, broken: None, seq: None }
+        Self { transaction, turn, broken: None, seq: None, sealer }
     }
 
     /// Runs a statement and answers how many rows it changed.
@@ -167,7 +171,7 @@ const FULL: [&str; 3] = ["13", "4874", "53100"];
 #[async_trait]
 impl Transaction for SqlTx {
     async fn commit(self: Box<Self>) -> Result<Option<u64>> {
-        let Self { transaction, turn, broken, seq } = *self;
+        let Self { transaction, turn, broken, seq, sealer: _ } = *self;
         let result = match broken {
             Some(error) => {
                 // The rollback of a failed transaction has nothing to add.

@@ -20,13 +20,15 @@ const OLDEST: [u32; 3] = [3, 51, 3];
 const READERS: u32 = 4;
 const ACQUIRE: Duration = Duration::from_secs(30);
 
-const WRITER: [&str; 6] = [
+const WRITER: [&str; 7] = [
     "PRAGMA busy_timeout = 5000",
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
     "PRAGMA wal_autocheckpoint = 1000",
     "PRAGMA mmap_size = 0",
+    // Nothing of a row that was changed or removed stays in the file: it may have held a secret.
+    "PRAGMA secure_delete = ON",
 ];
 const READER: [&str; 4] =
     ["PRAGMA busy_timeout = 5000", "PRAGMA wal_autocheckpoint = 0", "PRAGMA mmap_size = 0", "PRAGMA query_only = ON"];
@@ -65,6 +67,7 @@ impl Store {
                 seq: watch::Sender::new(seq),
                 leading: watch::Sender::new(true),
                 hold: Hold::File(Mutex::new(Some(lock))),
+                sealer: Arc::default(),
             }),
         })
     }

@@ -9,6 +9,7 @@ mod postgres;
 mod retention;
 mod rollouts;
 mod samples;
+mod sealing;
 mod seeds;
 mod sqlite;
 mod transactions;
@@ -71,6 +72,7 @@ async fn all(bed: impl Fn() -> Bed) {
             what_needs_an_artifact_is_told;
         rollouts:
             everything_of_a_rollout_comes_back,
+            what_a_host_can_be_ordered_is_due,
             of_two_started_at_once_one_is_active,
             a_second_active_one_is_refused,
             a_stale_turn_is_refused,

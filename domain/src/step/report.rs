@@ -39,6 +39,15 @@ pub struct Report {
     pub quiet: bool,
 }
 
+impl Report {
+    /// The releases that the host has something of: what runs, what traffic is led to, what was staged or gone to last.
+    pub fn releases(&self) -> impl Iterator<Item = ReleaseId> {
+        let staged = self.stage.as_ref().map(|stage| stage.release);
+        let gone_to = self.step.as_ref().map(|step| step.to);
+        [self.current, self.routed, staged, gone_to].into_iter().flatten()
+    }
+}
+
 /// A `Stage` as reported.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StageReport {

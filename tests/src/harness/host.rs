@@ -185,7 +185,7 @@ impl<'a> HostBuilder<'a> {
 fn policy(cluster: &Path, warm: u32) -> String {
     let releases = super::example::Example::get().repository.parent().map(Path::to_owned).unwrap_or_default();
     format!(
-        "mounts = [{cluster:?}]\nrepositories = [\"https\", \"ssh\", {releases:?}, {cluster:?}]\nwarm = {warm}\nwarm_load = 1000.0\n"
+        "mounts = [{cluster:?}]\nrepositories = [\"https://\", \"ssh://\", {releases:?}, {cluster:?}]\nwarm = {warm}\nwarm_load = 1000.0\n"
     )
 }
 

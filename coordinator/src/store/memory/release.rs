@@ -1,9 +1,12 @@
 //! Releases in memory.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use async_trait::async_trait;
-use domain::ids::ReleaseId;
+use domain::ids::{HostId, ReleaseId};
 use domain::name::TargetRef;
 use domain::release::Digest;
+use domain::rollout::progress::{Ordered, Previous};
 
 use super::super::error::{Error, Result};
 use super::super::release::{ReleaseReads, ReleaseRow, ReleaseWrites};
@@ -46,6 +49,30 @@ impl ReleaseReads for MemoryTx {
     async fn release_list(&mut self, project: &str, target: &TargetRef, limit: u32) -> Result<Vec<ReleaseRow>> {
         let rows = last_first(self.releases_of(project, target), |row| row.release.number, limit);
         Ok(rows.into_iter().cloned().collect())
+    }
+
+    async fn release_list_due(&mut self, host: HostId) -> Result<Vec<ReleaseRow>> {
+        let mut found = BTreeMap::new();
+        for row in self.state.rollouts.rows().filter(|row| row.progress.needs_turns()) {
+            let mut due = BTreeSet::new();
+            let steps = row.plan.members.iter().zip(&row.progress.steps);
+            for (_, step) in steps.filter(|(member, _)| member.member == host || member.executor == host) {
+                due.insert(row.plan.release);
+                due.extend(match step.previous {
+                    Previous::Release(id) => Some(id),
+                    Previous::Untouched | Previous::Nothing => None,
+                });
+                due.extend(match step.ordered {
+                    Ordered::Revert(id) | Ordered::Converge(id) => Some(id),
+                    Ordered::Nothing | Ordered::Stage | Ordered::Forward | Ordered::Confirm | Ordered::Remove => None,
+                });
+            }
+            let of_target =
+                |found: &&ReleaseRow| found.project == row.project && found.release.target == row.plan.target;
+            let releases = due.iter().filter_map(|id| self.state.releases.get(id)).filter(of_target);
+            found.extend(releases.map(|release| (release.release.id, release.clone())));
+        }
+        Ok(found.into_values().collect())
     }
 }
 

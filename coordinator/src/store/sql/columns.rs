@@ -54,6 +54,10 @@ impl<'r> Columns<'r> {
         self.get(column)
     }
 
+    pub(crate) fn bytes_or_null(&self, column: &str) -> Result<Option<Vec<u8>>> {
+        self.get(column)
+    }
+
     pub(crate) fn int_or_null(&self, column: &str) -> Result<Option<i64>> {
         self.get(column)
     }

@@ -7,14 +7,21 @@ use domain::name::Name;
 
 use super::super::environment::{EnvironmentReads, EnvironmentRow, EnvironmentWrites, Life};
 use super::super::error::{Error, Result};
-use super::{Columns, FromRow, SqlTx, Value, next_version, values};
+use super::{Columns, FromRow, SqlTx, Value, next_version, sealed, values};
 
-impl FromRow for EnvironmentRow {
+/// An environment as it lies in its row, and what is sealed of it.
+struct Stored {
+    row: EnvironmentRow,
+    sealed: Option<Vec<u8>>,
+}
+
+impl FromRow for Stored {
     const TABLE: &'static str = "environments";
     const KEY: &'static [&'static str] = &["id"];
 
     fn from_row(row: &Columns<'_>) -> Result<Self> {
-        Ok(Self {
+        let sealed = row.bytes_or_null("sealed")?;
+        let row = EnvironmentRow {
             project: row.text("project")?,
             environment: Environment {
                 id: row.parse("id")?,
@@ -44,7 +51,8 @@ impl FromRow for EnvironmentRow {
             gone_at: row.at_or_null("gone_at")?,
             life: life(row)?,
             version: row.number("version")?,
-        })
+        };
+        Ok(Self { row, sealed })
     }
 }
 
@@ -85,8 +93,8 @@ fn source_values(source: &Source) -> Vec<Value> {
 #[async_trait]
 impl EnvironmentReads for SqlTx {
     async fn environment_get(&mut self, id: EnvironmentId) -> Result<Option<EnvironmentRow>> {
-        self.one("SELECT * FROM environments LEFT JOIN environment_data ON environment = id WHERE id = $1", values![id])
-            .await
+        let sql = "SELECT * FROM environments LEFT JOIN environment_data ON environment = id WHERE id = $1";
+        Ok(self.environments(sql, values![id]).await?.pop())
     }
 
     async fn environment_by_name(
@@ -97,26 +105,27 @@ impl EnvironmentReads for SqlTx {
     ) -> Result<Option<EnvironmentRow>> {
         let sql = "SELECT * FROM environments LEFT JOIN environment_data ON environment = id \
                    WHERE project = $1 AND principal = $2 AND name = $3 AND gone_at IS NULL";
-        self.one(sql, values![project, owner, name]).await
+        Ok(self.environments(sql, values![project, owner, name]).await?.pop())
     }
 
     async fn environment_list(&mut self, project: &str, owner: Option<PrincipalId>) -> Result<Vec<EnvironmentRow>> {
         let sql = "SELECT * FROM environments LEFT JOIN environment_data ON environment = id \
                    WHERE project = $1 AND ($2 IS NULL OR principal = $2) AND gone_at IS NULL ORDER BY name, id";
-        self.list(sql, values![project, owner]).await
+        self.environments(sql, values![project, owner]).await
     }
 
     async fn environment_list_of_host(&mut self, host: HostId) -> Result<Vec<EnvironmentRow>> {
         let sql = "SELECT * FROM environments LEFT JOIN environment_data ON environment = id \
                    WHERE host = $1 AND gone_at IS NULL ORDER BY id";
-        self.list(sql, values![host]).await
+        self.environments(sql, values![host]).await
     }
 }
 
 #[async_trait]
 impl EnvironmentWrites for SqlTx {
     async fn environment_put(&mut self, row: &EnvironmentRow) -> Result<u64> {
-        let row = row.without_credentials();
+        let mut row = row.without_credentials();
+        let sealed = sealed::seal(&self.sealer, &mut row)?;
         let environment = &row.environment;
         let same = self.environment_by_name(&row.project, environment.owner, &environment.name).await?;
         if row.gone_at.is_none() && same.is_some_and(|same| same.environment.id != environment.id) {
@@ -124,9 +133,9 @@ impl EnvironmentWrites for SqlTx {
         }
         let version = next_version(row.version);
         if row.version == 0 {
-            self.environment_insert(&row, version).await?;
+            self.environment_insert(&row, sealed, version).await?;
         } else {
-            self.environment_update(&row, version).await?;
+            self.environment_update(&row, sealed, version).await?;
         }
         self.data_put(&row).await?;
         Ok(version)
@@ -134,9 +143,15 @@ impl EnvironmentWrites for SqlTx {
 }
 
 impl SqlTx {
-    async fn environment_insert(&mut self, row: &EnvironmentRow, version: u64) -> Result<()> {
+    /// Runs a query for environments, joined with their data, and opens what is sealed.
+    pub(super) async fn environments(&mut self, sql: &'static str, values: Vec<Value>) -> Result<Vec<EnvironmentRow>> {
+        let stored: Vec<Stored> = self.list(sql, values).await?;
+        stored.into_iter().map(|one| sealed::open(&self.sealer, one.row, one.sealed)).collect()
+    }
+
+    async fn environment_insert(&mut self, row: &EnvironmentRow, sealed: Vec<u8>, version: u64) -> Result<()> {
         let environment = &row.environment;
-        let mut values = changing(row, version);
+        let mut values = changing(row, sealed, version);
         values.extend(values![
             &row.project,
             environment.owner,
@@ -151,16 +166,16 @@ impl SqlTx {
             "INSERT INTO environments (id, host, file, stack_file, variables, env_files, generation, wanted, \
              observed_generation, observed_state, reason_code, reason_text, services, notices, gone_at, version, source, \
              source_grant, last_used_at, why, memory_bytes, ttl, keep_until, warned_of, warned_at, restarts, rebuilds, \
-             project, principal, name, app, run, created_at) \
+             sealed, project, principal, name, app, run, created_at) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, \
-             $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33) ON CONFLICT DO NOTHING",
+             $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34) ON CONFLICT DO NOTHING",
             values,
         )
         .await
     }
 
-    async fn environment_update(&mut self, row: &EnvironmentRow, version: u64) -> Result<()> {
-        let mut values = changing(row, version);
+    async fn environment_update(&mut self, row: &EnvironmentRow, sealed: Vec<u8>, version: u64) -> Result<()> {
+        let mut values = changing(row, sealed, version);
         values.extend(values![row.version]);
         self.update(
             "environments",
@@ -169,15 +184,16 @@ impl SqlTx {
              generation = $7, wanted = $8, observed_generation = $9, observed_state = $10, reason_code = $11, \
              reason_text = $12, services = $13, notices = $14, gone_at = $15, version = $16, source = $17, \
              source_grant = $18, last_used_at = $19, why = $20, memory_bytes = $21, ttl = $22, keep_until = $23, \
-             warned_of = $24, warned_at = $25, restarts = $26, rebuilds = $27 WHERE id = $1 AND version = $28",
+             warned_of = $24, warned_at = $25, restarts = $26, rebuilds = $27, sealed = $28 \
+             WHERE id = $1 AND version = $29",
             values,
         )
         .await
     }
 }
 
-/// `$1` is the id; `$2` to `$27` are what may change.
-fn changing(row: &EnvironmentRow, version: u64) -> Vec<Value> {
+/// `$1` is the id; `$2` to `$28` are what may change.
+fn changing(row: &EnvironmentRow, sealed: Vec<u8>, version: u64) -> Vec<Value> {
     let environment = &row.environment;
     let observed = &environment.observed;
     let mut values = values![
@@ -210,6 +226,7 @@ fn changing(row: &EnvironmentRow, version: u64) -> Vec<Value> {
         life.warned.map(|(_, at)| at),
         Value::json(&life.restarts),
         Value::json(&life.rebuilds),
+        Value::Bytes(sealed),
     ]);
     values
 }

@@ -1,7 +1,7 @@
 //! Releases in SQL.
 
 use async_trait::async_trait;
-use domain::ids::ReleaseId;
+use domain::ids::{HostId, ReleaseId};
 use domain::name::TargetRef;
 use domain::release::{Digest, Release};
 
@@ -70,6 +70,18 @@ impl ReleaseReads for SqlTx {
         let sql = "SELECT * FROM releases WHERE project = $1 AND app = $2 AND target = $3 \
                    ORDER BY number DESC LIMIT $4";
         self.list(sql, values![project, &target.app, &target.target, limit]).await
+    }
+
+    async fn release_list_due(&mut self, host: HostId) -> Result<Vec<ReleaseRow>> {
+        let sql = "WITH due AS (SELECT rollouts.project AS of_project, rollouts.app AS of_app, rollouts.target AS of_target, \
+                   release_id, previous_release, ordered_release FROM rollouts JOIN rollout_steps ON rollout = rollouts.id \
+                   WHERE turning = 1 AND (member = $1 OR executor = $1)), \
+                   ids AS (SELECT of_project, of_app, of_target, release_id AS due_id FROM due UNION \
+                   SELECT of_project, of_app, of_target, previous_release FROM due UNION \
+                   SELECT of_project, of_app, of_target, ordered_release FROM due) \
+                   SELECT releases.* FROM releases JOIN ids ON id = due_id \
+                   AND project = of_project AND app = of_app AND target = of_target ORDER BY id";
+        self.list(sql, values![host]).await
     }
 }
 

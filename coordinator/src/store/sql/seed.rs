@@ -62,7 +62,7 @@ impl SeedReads for SqlTx {
     async fn seed_environments(&mut self, id: SeedId) -> Result<Vec<EnvironmentRow>> {
         let sql = "SELECT * FROM environments JOIN environment_data ON environment = id \
                    WHERE data_seed = $1 AND gone_at IS NULL ORDER BY id";
-        self.list(sql, values![id]).await
+        self.environments(sql, values![id]).await
     }
 }
 

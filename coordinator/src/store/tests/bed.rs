@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::super::testing::PostgresServer;
 use super::super::{Leadership, Memory, NoFaults, Store};
+use crate::vault::Vault;
 
 /// An empty store.
 pub(super) enum Bed {
@@ -40,11 +41,18 @@ impl Bed {
 
     /// Opens it, as a coordinator that starts does.
     pub(super) async fn open(&self) -> Store {
-        match self {
+        self.open_with(&[7; 32]).await
+    }
+
+    /// The same with this key.
+    pub(super) async fn open_with(&self, key: &[u8; 32]) -> Store {
+        let store = match self {
             Self::Memory(memory) => memory.open().await,
             Self::Sqlite(_) => Store::sqlite(&self.file()).await.unwrap(),
             Self::Postgres { url, .. } => Store::postgres(url, &leadership("one")).await.unwrap(),
-        }
+        };
+        store.seal_with(Arc::new(Vault::new(key)));
+        store
     }
 
     /// The database file of an SQLite bed.

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::ids::{HostId, RolloutId};
+use domain::ids::{HostId, ReleaseId, RolloutId};
 use domain::rollout::plan::{Kind, Plan};
-use domain::rollout::progress::{Deadline, Ordered, Progress, RolloutState, StepState};
+use domain::rollout::progress::{Deadline, Ordered, Previous, Progress, RolloutState, StepState};
 
 use super::super::rollout::RolloutRow;
 use super::super::{Error, PROJECT, Store};
 use super::bed::Bed;
-use super::samples::{at, far, host, rollout, target, uuid};
+use super::samples::{at, far, host, release, rollout, target, uuid};
 
 async fn insert(store: &Store, row: RolloutRow) -> Result<(), Error> {
     store.write(|tx| Box::pin(async move { tx.rollout_insert(&row).await })).await
@@ -62,6 +62,45 @@ pub(super) async fn everything_of_a_rollout_comes_back(bed: &Bed) {
     later.steps[1].failure = None;
     put(&store, &stored, &later).await.unwrap();
     assert_eq!(get(&store, 1).await.progress, later);
+    store.close().await;
+}
+
+pub(super) async fn what_a_host_can_be_ordered_is_due(bed: &Bed) {
+    let store = bed.open().await;
+    let mut foreign = release(4, 'd');
+    foreign.release.target = target("bot/staging");
+    for row in [release(1, 'a'), release(2, 'b'), release(3, 'c'), foreign] {
+        store.write(|tx| Box::pin(async move { tx.release_insert(&row).await })).await.unwrap();
+    }
+    let due = async |host: u128| {
+        let host = HostId::new(uuid(host));
+        let rows = store.read(|tx| Box::pin(async move { tx.release_list_due(host).await })).await.unwrap();
+        rows.into_iter().map(|row| row.release.number).collect::<Vec<_>>()
+    };
+    assert_eq!(due(1).await, [0; 0], "nothing is under way");
+    let row = rollout(1, 1, RolloutState::Queued);
+    insert(&store, row.clone()).await.unwrap();
+    for host in [1, 2, 3, 50, 51, 52] {
+        assert_eq!(due(host).await, [2], "what its members and executors go to");
+    }
+    assert_eq!(due(9).await, [0; 0], "it is no member");
+    // What the second had, and what the third goes back to.
+    let mut next = Progress { state: RolloutState::Reverting, ..row.progress.clone() };
+    next.steps[1].previous = Previous::Release(ReleaseId::new(uuid(101)));
+    next.steps[2].ordered = Ordered::Revert(ReleaseId::new(uuid(103)));
+    put(&store, &row, &next).await.unwrap();
+    assert_eq!((due(1).await, due(2).await, due(3).await), (vec![2], vec![1, 2], vec![2, 3]));
+    // It ends with a member away, and another that says it had something of another target.
+    let before = get(&store, 1).await;
+    let mut next = Progress { state: RolloutState::Reverted, ..next };
+    next.steps[0].previous = Previous::Release(ReleaseId::new(uuid(104)));
+    (next.steps[1].state, next.steps[1].ordered) = (StepState::Parked, Ordered::Converge(ReleaseId::new(uuid(101))));
+    put(&store, &before, &next).await.unwrap();
+    assert_eq!((due(1).await, due(2).await), (vec![2], vec![1, 2]));
+    let before = get(&store, 1).await;
+    next.steps[1].state = StepState::Reverted;
+    put(&store, &before, &next).await.unwrap();
+    assert_eq!(due(2).await, [0; 0], "all is done");
     store.close().await;
 }
 
