@@ -251,7 +251,9 @@ pub async fn run(command: Command, client: &Client, output: &Output) -> Result<E
         Command::Logs { environment, service, follow, tail } => {
             let environment = named(environment)?;
             let service = service.unwrap_or_default();
-            logs(client, output, v1::EnvironmentLogsRequest { environment, service, follow, tail }).await?;
+            let since = Vec::new();
+            let request = v1::EnvironmentLogsRequest { environment, service, follow, tail, since };
+            logs(client, output, request).await?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -329,6 +329,7 @@ impl Environments for Api {
             follow: ask.follow,
             tail: ask.tail,
             stop: false,
+            since: ask.since,
         };
         let mut waiting = self.log_orders.open(&order.order);
         if !self.sessions.ask(environment.host, Order::Logs(order)) {
