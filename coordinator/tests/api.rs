@@ -4,6 +4,7 @@ mod authz;
 mod bad_input;
 mod certificates;
 mod environments;
+mod logs;
 mod rollouts;
 mod seeds;
 mod sessions;
