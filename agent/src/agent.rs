@@ -211,7 +211,8 @@ impl Agent {
             return;
         }
         let id = order.order.clone();
-        let task = tokio::spawn(logs::answer(Arc::clone(&self.host), Arc::clone(&self.logs), order));
+        let (host, environments) = (Arc::clone(&self.host), Arc::clone(&self.environments));
+        let task = tokio::spawn(logs::answer(host, environments, Arc::clone(&self.logs), order));
         if let Some(old) = orders.insert(id, task.abort_handle()) {
             old.abort();
         }

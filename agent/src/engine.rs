@@ -146,12 +146,25 @@ pub struct Listed {
 }
 
 /// Which lines of a log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LogQuery {
     /// So many last lines; none: all.
     pub tail: Option<u32>,
-    /// Go on with what is written later.
+    /// Go on with what is written later, until the container ends.
     pub follow: bool,
+    /// Not what was written before this second since 1970.
+    pub since: u64,
+}
+
+/// A line of a log with its end, or a piece of a long one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogPiece {
+    /// When the engine took the line, in nanoseconds since 1970; the same for all its pieces. 0: the engine does not say.
+    pub at: u64,
+    /// Of standard error.
+    pub error: bool,
+    /// Without what the engine puts before it.
+    pub data: Bytes,
 }
 
 /// How a command in a container ended.
@@ -215,8 +228,17 @@ pub struct BuildSpec {
 /// Bytes that are sent to the engine.
 pub type ByteStream = BoxStream<'static, std::io::Result<Bytes>>;
 
-/// A container that ended, or `None`: events may have been missed, look at everything.
+/// A container that ended (or began), or `None`: events may have been missed, look at everything.
 pub type Ended = Option<String>;
+
+/// What a container of this agent did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// It was started.
+    Started(String),
+    /// It ended, or was removed.
+    Ended(String),
+}
 
 /// A container engine on this machine.
 #[async_trait]
@@ -274,7 +296,7 @@ pub trait Engine: Send + Sync + fmt::Debug {
     /// All containers of a host id.
     async fn containers(&self, host: &str) -> Result<Vec<Listed>>;
     /// A container's log, oldest first; both output streams.
-    async fn logs(&self, id: &str, query: LogQuery) -> Result<BoxStream<'static, Result<Bytes>>>;
+    async fn logs(&self, id: &str, query: LogQuery) -> Result<BoxStream<'static, Result<LogPiece>>>;
     /// Runs a command in a running container.
     async fn exec(&self, id: &str, argv: &[String], timeout: Duration) -> Result<Executed>;
     /// Starts a command in a running container.
@@ -283,19 +305,19 @@ pub trait Engine: Send + Sync + fmt::Debug {
     async fn resize(&self, exec: &str, columns: u16, rows: u16) -> Result<()>;
     /// How a command stands.
     async fn executed(&self, exec: &str) -> Result<ExecState>;
-    /// Ids of containers of a host id, as they end. The stream ends when the engine goes away.
-    async fn ended(&self, host: &str) -> Result<BoxStream<'static, String>>;
+    /// Containers of a host id, as they begin and end. The stream ends when the engine goes away.
+    async fn events(&self, host: &str) -> Result<BoxStream<'static, Event>>;
 }
 
 /// A container's last log lines, each cut to 500 characters; empty when they cannot be read.
 pub async fn last_lines(engine: &dyn Engine, id: &str, lines: u32) -> Vec<String> {
     use futures::StreamExt as _;
-    let Ok(mut log) = engine.logs(id, LogQuery { tail: Some(lines), follow: false }).await else {
+    let Ok(mut log) = engine.logs(id, LogQuery { tail: Some(lines), ..LogQuery::default() }).await else {
         return Vec::new();
     };
     let mut bytes = Vec::new();
     while let Some(Ok(piece)) = log.next().await {
-        bytes.extend_from_slice(&piece);
+        bytes.extend_from_slice(&piece.data);
         if bytes.len() > 1 << 20 {
             break;
         }

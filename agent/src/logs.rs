@@ -8,13 +8,17 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use futures::StreamExt as _;
 use proto::v1;
 use tokio::sync::{mpsc, watch};
 use tonic::transport::Channel;
 
-use crate::engine::LogQuery;
-use crate::host::Host;
+mod answer;
+mod follow;
+#[cfg(test)]
+mod follow_tests;
+mod read;
+
+pub use answer::answer;
 
 /// Bytes of one chunk.
 const CHUNK: usize = 64 << 10;
@@ -186,11 +190,37 @@ impl Writer {
             let room = usize::try_from(allowed.limit - offset).unwrap_or(usize::MAX);
             let piece = bytes.split_to(bytes.len().min(CHUNK).min(room));
             let length = piece.len() as u64;
-            let chunk = v1::LogChunk { source: source.to_owned(), offset, data: piece, end: false, dropped: 0 };
+            let chunk = v1::LogChunk { source: source.to_owned(), offset, data: piece, ..v1::LogChunk::default() };
             self.put(chunk).await?;
             offset += length;
         }
         Ok(())
+    }
+
+    /// Sends lines, which are not torn: those who read begin anew after the last `at`. Only one that is longer than a
+    /// chunk comes in several, of which the last has it.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn send_lines(&mut self, mut lines: v1::LogChunk) -> Result<(), Error> {
+        while lines.data.len() > CHUNK {
+            let data = lines.data.split_to(CHUNK);
+            let length = data.len() as u64;
+            self.send_whole(v1::LogChunk { data, at: 0, ..lines.clone() }).await?;
+            lines.offset += length;
+        }
+        self.send_whole(lines).await
+    }
+
+    async fn send_whole(&mut self, chunk: v1::LogChunk) -> Result<(), Error> {
+        let end = chunk.offset + chunk.data.len() as u64;
+        self.wait(|allowed| allowed.limit >= end).await?;
+        self.put(chunk).await
+    }
+
+    /// Waits until nobody wants it any more, or the stream is gone.
+    pub async fn gone(&mut self) {
+        let _ = self.wait(|_| false).await;
     }
 
     /// Says that nothing comes after `offset`.
@@ -209,60 +239,4 @@ impl Writer {
     pub async fn stored_until(&mut self, offset: u64) -> Result<(), Error> {
         self.wait(|allowed| allowed.stored >= offset).await.map(drop)
     }
-}
-
-/// Answers an order for logs of an environment: one task per order, ended by `stop` or by dropping its handle.
-pub async fn answer(host: Arc<Host>, logs: Arc<Logs>, order: v1::LogsOrder) {
-    let key = format!("order:{}", order.order);
-    if let Err((code, text)) = stream(&host, &logs, &order, &key).await {
-        let reason = Some(v1::Reason { code: code.to_owned(), text });
-        let refused = v1::LogsRefused { order: order.order.clone(), reason };
-        host.outbox.tell(&key, v1::agent_message::Message::LogsRefused(refused));
-    }
-}
-
-async fn stream(
-    host: &Arc<Host>,
-    logs: &Arc<Logs>,
-    order: &v1::LogsOrder,
-    key: &str,
-) -> Result<(), (&'static str, String)> {
-    let engine = |why: crate::engine::Error| (why.code(), why.to_string());
-    let all = host.engine.containers(&host.id).await.map_err(engine)?;
-    let wanted = |part: &str| order.service.is_empty() || order.service == part;
-    let sources: Vec<_> =
-        all.into_iter().filter(|one| one.labels.slot == order.environment && wanted(&one.labels.part)).collect();
-    if sources.is_empty() {
-        let what =
-            if order.service.is_empty() { "it has no containers" } else { "there is no container of that service" };
-        return Err(("E_LOGS_NONE", format!("{what} on this host yet")));
-    }
-    let (send, mut pieces) = mpsc::channel(4);
-    for one in sources {
-        let query = LogQuery { tail: (order.tail > 0).then_some(order.tail), follow: order.follow };
-        let mut lines = host.engine.logs(&one.id, query).await.map_err(engine)?;
-        let send = send.clone();
-        tokio::spawn(async move {
-            while let Some(Ok(piece)) = lines.next().await {
-                if send.send((one.labels.part.clone(), piece)).await.is_err() {
-                    return;
-                }
-            }
-        });
-    }
-    drop(send);
-    let failed = |why: Error| ("E_LOGS", why.to_string());
-    let mut writer = logs.open(key, "", 0).await.map_err(failed)?;
-    let mut offset = 0;
-    while let Some((source, piece)) = pieces.recv().await {
-        let length = piece.len() as u64;
-        match writer.send(&source, offset, piece).await {
-            Ok(()) => offset += length,
-            // Nobody listens: that is no failure.
-            Err(Error::Stopped | Error::Disconnected) => return Ok(()),
-            Err(why) => return Err(failed(why)),
-        }
-    }
-    let _ = writer.end("", offset).await;
-    Ok(())
 }

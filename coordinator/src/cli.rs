@@ -10,6 +10,7 @@ mod environment;
 mod environment_connect;
 mod environment_data;
 mod environment_diff;
+mod environment_logs;
 mod environment_view;
 mod environment_watch;
 mod error;

@@ -112,6 +112,8 @@ codes! {
     HOST_IN_USE = "E_HOST_IN_USE", Precondition;
     /// The host is reachable.
     HOST_REACHABLE = "E_HOST_REACHABLE", Precondition;
+    /// A stream was ended before its end.
+    STREAM_ENDED = "E_STREAM_ENDED", Unavailable;
     /// The host is not heard from.
     HOST_UNREACHABLE = "E_HOST_UNREACHABLE", Unavailable;
     /// There is no such join-token.

@@ -71,7 +71,7 @@ pub struct Entry {
     pub wake: Arc<Notify>,
     /// Step orders that stand for this host were changed.
     pub steps: Arc<Notify>,
-    /// A newer session took over, or the coordinator stops.
+    /// A newer session took over, or this one is closed.
     pub end: CancellationToken,
 }
 
@@ -152,10 +152,13 @@ impl Sessions {
         state.orders.values().flat_map(of_host).collect()
     }
 
-    /// Asks a host for a log or a tunnel. False: it has no session, or takes no more.
+    /// Asks a host for a log or a tunnel. Answers with the end of the session that was asked; none: there is none, or
+    /// it takes no more.
     #[must_use]
-    pub fn ask(&self, host: HostId, order: Message) -> bool {
-        self.lock().open.get(&host).is_some_and(|open| open.synced && open.asks.try_send(order).is_ok())
+    pub fn ask(&self, host: HostId, order: Message) -> Option<CancellationToken> {
+        let state = self.lock();
+        let open = state.open.get(&host).filter(|open| open.synced)?;
+        open.asks.try_send(order).ok().map(|()| open.end.clone())
     }
 
     /// Why this coordinator may order nothing, until it is restored and started again.
@@ -269,6 +272,7 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
+        self.end.cancel();
         let mut state = self.sessions.lock();
         if state.open.get(&self.host).is_some_and(|open| open.number == self.number) {
             state.open.remove(&self.host);
@@ -304,5 +308,21 @@ mod tests {
         assert!(sessions.session(host).is_some());
         drop(newer);
         assert!(sessions.session(host).is_none());
+    }
+
+    #[test]
+    fn who_was_asked_tells_the_end_of_its_session() {
+        let sessions = sessions();
+        let host = HostId::new(Uuid::from_u128(1));
+        let (asks, _asked) = tokio::sync::mpsc::channel(1);
+        let entry = sessions.open(host, asks);
+        let ask = || sessions.ask(host, Message::Ack(String::new()));
+        assert!(ask().is_none(), "it is not known yet what it did before");
+        entry.synced();
+        let end = ask().unwrap();
+        assert!(!end.is_cancelled());
+        drop(entry);
+        assert!(end.is_cancelled());
+        assert!(ask().is_none());
     }
 }

@@ -5,6 +5,7 @@ mod bad_input;
 mod certificates;
 mod environments;
 mod fetch;
+mod logs;
 mod rollouts;
 mod sealed;
 mod seeds;

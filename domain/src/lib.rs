@@ -12,6 +12,7 @@ pub mod hello;
 pub mod host;
 pub mod ids;
 pub mod label;
+pub mod log;
 pub mod name;
 pub mod path;
 pub mod placement;

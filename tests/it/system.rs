@@ -8,6 +8,7 @@ mod elasticsearch;
 mod environments;
 mod isolation;
 mod life;
+mod logs;
 mod migrations;
 mod moving;
 mod owners;

@@ -4,19 +4,19 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures::stream::BoxStream;
 use tokio::sync::OnceCell;
 
 use super::{
-    About, Attached, BuildSpec, ByteStream, Cgroups, Container, ContainerSpec, Engine, Error, ExecSpec, ExecState,
-    Executed, Image, Labels, Listed, LogQuery, NetworkSpec, Result, VolumeSpec,
+    About, Attached, BuildSpec, ByteStream, Cgroups, Container, ContainerSpec, Engine, Error, Event, ExecSpec,
+    ExecState, Executed, Image, Labels, Listed, LogPiece, LogQuery, NetworkSpec, Result, VolumeSpec,
 };
 
 use crate::failpoints::effect;
 
 mod containers;
 mod images;
+mod logs;
 mod objects;
 mod orphans;
 mod streams;
@@ -192,8 +192,8 @@ impl Engine for Docker {
         containers::list(self.client().await?, host).await
     }
 
-    async fn logs(&self, id: &str, query: LogQuery) -> Result<BoxStream<'static, Result<Bytes>>> {
-        streams::logs(self.client().await?, id, query).await
+    async fn logs(&self, id: &str, query: LogQuery) -> Result<BoxStream<'static, Result<LogPiece>>> {
+        logs::logs(self.client().await?, id, query).await
     }
 
     async fn exec(&self, id: &str, argv: &[String], timeout: Duration) -> Result<Executed> {
@@ -213,7 +213,7 @@ impl Engine for Docker {
         streams::executed(self.client().await?, exec).await
     }
 
-    async fn ended(&self, host: &str) -> Result<BoxStream<'static, String>> {
-        streams::ended(self.client().await?, host).await
+    async fn events(&self, host: &str) -> Result<BoxStream<'static, Event>> {
+        streams::events(self.client().await?, host).await
     }
 }

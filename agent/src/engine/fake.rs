@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::JoinHandle;
 
-use super::{Cgroups, ContainerSpec, Error, Image, Labels, NetworkSpec, Result, Run, VolumeSpec};
+use super::{Cgroups, ContainerSpec, Error, Event, Image, Labels, LogPiece, NetworkSpec, Result, Run, VolumeSpec};
 
 mod calls;
+mod logs;
 mod serve;
 
 /// A kind of call, for scripts.
@@ -34,6 +35,8 @@ pub enum Op {
     Remove,
     /// `inspect` or `containers`.
     Look,
+    /// A stream of a log.
+    Log,
 }
 
 /// How a call fails.
@@ -72,7 +75,9 @@ struct Made {
     run: Run,
     address: Ipv4Addr,
     starts: u32,
-    log: Vec<String>,
+    log: Vec<LogPiece>,
+    /// Lengths of the log at each of its ends.
+    ends: Vec<usize>,
     servers: Vec<JoinHandle<()>>,
 }
 
@@ -124,14 +129,18 @@ struct World {
     calls: Vec<String>,
     watching: BTreeMap<String, u32>,
     cgroups: Cgroups,
+    lines: u64,
 }
 
 /// An engine in memory.
 #[derive(Debug, Clone)]
 pub struct Fake {
     world: Arc<Mutex<World>>,
-    ended: broadcast::Sender<(String, String)>,
+    /// By host id.
+    events: broadcast::Sender<(String, Event)>,
     subscribed: Arc<Notify>,
+    /// Changes with every log and with what containers do.
+    written: watch::Sender<()>,
 }
 
 impl Default for Fake {
@@ -144,8 +153,12 @@ impl Fake {
     /// An empty one; every image exists unless [`Fake::only_images`] was called.
     #[must_use]
     pub fn new() -> Self {
-        let (ended, _) = broadcast::channel(64);
-        Self { world: Arc::default(), ended, subscribed: Arc::default() }
+        Self {
+            world: Arc::default(),
+            events: broadcast::Sender::new(64),
+            subscribed: Arc::default(),
+            written: watch::Sender::new(()),
+        }
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
@@ -194,9 +207,15 @@ impl Fake {
             let Some(found) = world.boxes.values_mut().find(|one| one.spec.name == name) else { return };
             found.silence();
             found.run = Run::Exited(code);
-            (found.spec.host.clone(), found.id.clone())
+            found.ends.push(found.log.len());
+            (found.spec.host.clone(), Event::Ended(found.id.clone()))
         };
-        let _ = self.ended.send(ended);
+        self.tell(ended);
+    }
+
+    fn tell(&self, event: (String, Event)) {
+        let _ = self.events.send(event);
+        self.written.send_replace(());
     }
 
     /// The machine was rebooted: everything that ran has ended.
@@ -316,6 +335,7 @@ impl World {
             address,
             starts: 0,
             log: Vec::new(),
+            ends: Vec::new(),
             servers: Vec::new(),
         };
         self.boxes.insert(id.clone(), made);

@@ -1,17 +1,23 @@
-//! One event stream per agent tells everybody whose container ended.
+//! One event stream per agent tells everybody whose container began or ended.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use tokio::sync::broadcast;
 
-use super::{Ended, Engine, Error, Result, Run};
+use super::{Ended, Engine, Error, Event, Result, Run};
 
-/// Tells when containers end.
+/// Tells when containers begin and end.
 #[derive(Debug, Clone)]
 pub struct Watch {
     engine: Arc<dyn Engine>,
+    told: Arc<Told>,
+}
+
+#[derive(Debug)]
+struct Told {
+    started: broadcast::Sender<Ended>,
     ended: broadcast::Sender<Ended>,
 }
 
@@ -19,15 +25,21 @@ impl Watch {
     /// Begins to listen for containers of `host`. Ends with the returned value's last clone.
     #[must_use]
     pub fn begin(engine: Arc<dyn Engine>, host: String) -> Self {
-        let (ended, _) = broadcast::channel(256);
-        tokio::spawn(listen(Arc::clone(&engine), host, ended.downgrade()));
-        Self { engine, ended }
+        let told = Arc::new(Told { started: broadcast::Sender::new(256), ended: broadcast::Sender::new(256) });
+        tokio::spawn(listen(Arc::clone(&engine), host, Arc::downgrade(&told)));
+        Self { engine, told }
+    }
+
+    /// All starts from now on; `None` means that some may have been missed.
+    #[must_use]
+    pub fn starts(&self) -> broadcast::Receiver<Ended> {
+        self.told.started.subscribe()
     }
 
     /// All endings from now on; `None` means that some may have been missed.
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<Ended> {
-        self.ended.subscribe()
+        self.told.ended.subscribe()
     }
 
     /// Waits until the container does not run, and answers its exit status; none when it is gone.
@@ -63,21 +75,21 @@ impl Watch {
     }
 }
 
-async fn listen(engine: Arc<dyn Engine>, host: String, ended: broadcast::WeakSender<Ended>) {
+async fn listen(engine: Arc<dyn Engine>, host: String, told: Weak<Told>) {
     let mut pause = Duration::from_millis(100);
     loop {
-        if let Ok(mut stream) = engine.ended(&host).await {
+        if let Ok(mut stream) = engine.events(&host).await {
             pause = Duration::from_millis(100);
-            if !tell(&ended, None) {
+            if !tell(&told, None) {
                 return;
             }
-            while let Some(id) = stream.next().await {
-                if !tell(&ended, Some(id)) {
+            while let Some(event) = stream.next().await {
+                if !tell(&told, Some(event)) {
                     return;
                 }
             }
         }
-        if ended.upgrade().is_none() {
+        if told.strong_count() == 0 {
             return;
         }
         tokio::time::sleep(pause).await;
@@ -86,11 +98,16 @@ async fn listen(engine: Arc<dyn Engine>, host: String, ended: broadcast::WeakSen
 }
 
 /// Whether anybody can still listen; nobody doing so right now is fine.
-fn tell(ended: &broadcast::WeakSender<Ended>, what: Ended) -> bool {
-    ended.upgrade().is_some_and(|sender| {
-        let _ = sender.send(what);
-        true
-    })
+fn tell(told: &Weak<Told>, what: Option<Event>) -> bool {
+    let Some(told) = told.upgrade() else { return false };
+    let (started, ended) = match what {
+        None => (Some(None), Some(None)),
+        Some(Event::Started(id)) => (Some(Some(id)), None),
+        Some(Event::Ended(id)) => (None, Some(Some(id))),
+    };
+    let _ = started.map(|what| told.started.send(what));
+    let _ = ended.map(|what| told.ended.send(what));
+    true
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use proto::v1;
+use tokio::time::Instant;
 use tonic::codegen::InterceptedService;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
@@ -100,17 +101,27 @@ impl Client {
 /// So long a client goes on trying while the coordinator is away (it restarts in seconds).
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// A call that lasted so long had got through: patience begins anew with its end. Longer than an attempt to connect.
+const HELD: Duration = Duration::from_secs(10);
+/// First pause between attempts; doubled with each.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
 /// Makes a call again while the coordinator is away, or says that it cannot do it now: reads, watches, and calls with an idempotency key.
 ///
 /// # Errors
 /// What the call says, or that the coordinator stayed away.
 pub async fn resume<T>(mut call: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
-    let until = tokio::time::Instant::now() + PATIENCE;
-    let mut pause = Duration::from_millis(100);
+    let mut until = Instant::now() + PATIENCE;
+    let mut pause = FIRST_PAUSE;
     let mut told = false;
     loop {
-        match call().await {
-            Err(error) if error.is_transient() && tokio::time::Instant::now() < until => {
+        let began = Instant::now();
+        let result = call().await;
+        if began.elapsed() >= HELD {
+            (until, pause, told) = (Instant::now() + PATIENCE, FIRST_PAUSE, false);
+        }
+        match result {
+            Err(error) if error.is_transient() && Instant::now() < until => {
                 if !told {
                     let away = if error.is_answer() { "not now" } else { "the coordinator does not answer" };
                     eprintln!("{away}; trying again for {} s ({error})", PATIENCE.as_secs());

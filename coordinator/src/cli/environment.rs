@@ -1,6 +1,5 @@
 //! `muster env`.
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -12,6 +11,7 @@ use super::client::{Client, Key, resume};
 use super::environment_connect::{self, Format};
 use super::environment_data::{self, Snapshot};
 use super::environment_diff::{self, Diff};
+use super::environment_logs;
 use super::environment_view::{Wanted, head, kept_line, print, print_addresses, print_failure, print_list, waiting};
 use super::environment_watch::{self, Watching};
 use super::error::Error;
@@ -251,7 +251,9 @@ pub async fn run(command: Command, client: &Client, output: &Output) -> Result<E
         Command::Logs { environment, service, follow, tail } => {
             let environment = named(environment)?;
             let service = service.unwrap_or_default();
-            logs(client, output, v1::EnvironmentLogsRequest { environment, service, follow, tail }).await?;
+            let since = Vec::new();
+            let request = v1::EnvironmentLogsRequest { environment, service, follow, tail, since };
+            environment_logs::run(client, output, request).await?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -359,26 +361,4 @@ pub(super) async fn wait(client: &Client, output: &Output, id: &str, wanted: Wan
         Err(Error::Status(tonic::Status::unavailable("E_STREAM_ENDED: the coordinator ended the stream")))
     })
     .await
-}
-
-async fn logs(client: &Client, output: &Output, request: v1::EnvironmentLogsRequest) -> Result<(), Error> {
-    let mut stream = client.environments().logs(request).await?.into_inner();
-    let mut begun: BTreeMap<String, bool> = BTreeMap::new();
-    while let Some(chunk) = stream.message().await? {
-        if output.is_json() {
-            output.json(&chunk)?;
-            continue;
-        }
-        let inside = begun.entry(chunk.source.clone()).or_insert(false);
-        let mut prefixed = Vec::with_capacity(chunk.data.len() + 64);
-        for line in chunk.data.split_inclusive(|byte| *byte == b'\n') {
-            if !*inside {
-                prefixed.extend_from_slice(format!("{} | ", chunk.source).as_bytes());
-            }
-            prefixed.extend_from_slice(line);
-            *inside = !line.ends_with(b"\n");
-        }
-        output.bytes(&prefixed);
-    }
-    Ok(())
 }

@@ -87,7 +87,9 @@ impl Agents for Api {
         });
         let (api, incoming) = (self.clone(), request.into_inner());
         tokio::spawn(async move {
-            if let Err(error) = take_logs(&api, &agent, incoming, &acks).await {
+            let taken = take_logs(&api, &agent, incoming, &acks).await;
+            api.log_orders.broken(agent.name.as_ref(), &acks);
+            if let Err(error) = taken {
                 tracing::warn!(host = %agent.name, %error, "a log stream ended");
                 let _ = sender.send(Err(status(error))).await;
             }

@@ -21,6 +21,10 @@ use crate::app::environments::{self, EnvironmentView, Up};
 use crate::app::idempotency::Key;
 use crate::app::{environment_data, environment_life};
 use crate::error::{Code, Error};
+use crate::sessions::log_orders;
+
+/// Most places of a log that a client comes back with: two for each service.
+const MOST_PLACES: usize = 2048;
 
 fn service(observed: &ServiceObserved, variables: &BTreeMap<String, BTreeMap<String, String>>) -> v1::Service {
     let mut message = v1::Service::from(observed);
@@ -320,6 +324,10 @@ impl Environments for Api {
         let principal = principal(&request)?;
         let ask = request.into_inner();
         crate::app::text::one_line("service", &ask.service, 100).map_err(status)?;
+        if ask.since.len() > MOST_PLACES || ask.since.iter().any(|place| place.source.len() > 100) {
+            let text = format!("since: at most {MOST_PLACES} places, of sources of at most 100 bytes");
+            return Err(status(Error::new(Code::TOO_LARGE, text)));
+        }
         let view = environments::for_logs(&self.app, &principal, &ask.environment).await.map_err(status)?;
         let environment = &view.row.environment;
         let order = v1::LogsOrder {
@@ -329,24 +337,28 @@ impl Environments for Api {
             follow: ask.follow,
             tail: ask.tail,
             stop: false,
+            since: ask.since,
         };
         let mut waiting = self.log_orders.open(&order.order);
-        if !self.sessions.ask(environment.host, Order::Logs(order)) {
+        let Some(ended) = self.sessions.ask(environment.host, Order::Logs(order)) else {
             let text = format!("{} is not heard from now, so its logs cannot be read", view.host);
             return Err(status(Error::new(Code::HOST_UNREACHABLE, text)));
-        }
+        };
         let (sender, receiver) = mpsc::channel(4);
         let stopping = self.app.stopping.clone();
         tokio::spawn(async move {
             loop {
                 let next = tokio::select! {
-                    next = waiting.next() => next,
+                    next = waiting.next() => next.unwrap_or_else(|| Err(behind())),
                     () = sender.closed() => return,
-                    () = stopping.cancelled() => Some(Err(watch::stop())),
+                    () = stopping.cancelled() => Err(watch::stop()),
+                    () = ended.cancelled() => Err(log_orders::lost(&view.host)),
                 };
-                let Some(next) = next else { return };
                 let end = next.as_ref().map_or(true, |chunk| chunk.end);
-                if next.as_ref().is_ok_and(|chunk| chunk.data.is_empty() && chunk.dropped == 0 && !chunk.end) {
+                if next
+                    .as_ref()
+                    .is_ok_and(|chunk| chunk.data.is_empty() && chunk.dropped == 0 && chunk.at == 0 && !chunk.end)
+                {
                     // Only says from where the agent begins.
                     continue;
                 }
@@ -357,4 +369,9 @@ impl Environments for Api {
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
+}
+
+/// What a log ends with whose client takes it more slowly than it is written.
+fn behind() -> Error {
+    Error::new(Code::STREAM_ENDED, "the log came faster than it was taken; the call can be made again from there")
 }

@@ -110,7 +110,8 @@ impl Runs for Api {
                     Ok((Some((start, data)), _)) => {
                         let dropped = start.saturating_sub(offset);
                         offset = start + data.len() as u64;
-                        Some(v1::LogChunk { source: "run".to_owned(), offset: start, data, end: false, dropped })
+                        let source = "run".to_owned();
+                        Some(v1::LogChunk { source, offset: start, data, dropped, ..v1::LogChunk::default() })
                     }
                     Ok((None, ended)) if ended || !ask.follow => {
                         let end =

@@ -47,7 +47,7 @@ pub(super) async fn join(
     };
     let waiting = api.tunnels.open(&id, host);
     let waiting = waiting.ok_or_else(|| status(Error::new(Code::TUNNELS, "too many tunnels wait; try again later")))?;
-    if !api.sessions.ask(host, v1::coordinator_message::Message::Tunnel(order)) {
+    if api.sessions.ask(host, v1::coordinator_message::Message::Tunnel(order)).is_none() {
         return Err(away());
     }
     let far = waiting.far(DIAL).await.ok_or_else(away)?;

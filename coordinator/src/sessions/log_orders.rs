@@ -11,8 +11,8 @@ use crate::error::{Code, Error};
 
 /// Bytes that an agent may send beyond what the client has taken.
 pub const CREDIT: u64 = 512 << 10;
-/// Chunks that wait for the client.
-const QUEUE: usize = 256;
+/// Chunks that wait for the client: as many as its credit is for, when each has one short line.
+const QUEUE: usize = 16 << 10;
 
 /// All orders that are open.
 #[derive(Default)]
@@ -64,6 +64,17 @@ impl LogOrders {
         taken
     }
 
+    /// The Logs stream that these belong to is gone: what comes on it was lost on the way, or comes no more.
+    pub fn broken(&self, host: &str, acks: &mpsc::Sender<v1::AgentLogAck>) {
+        self.lock().retain(|_, order| {
+            let broken = order.acks.as_ref().is_some_and(|of| of.same_channel(acks));
+            if broken {
+                let _ = order.chunks.try_send(Err(lost(host)));
+            }
+            !broken
+        });
+    }
+
     /// The host cannot give the log.
     pub fn refuse(&self, id: &str, why: &str) {
         if let Some(order) = self.lock().remove(&format!("order:{id}")) {
@@ -73,8 +84,15 @@ impl LogOrders {
     }
 }
 
+/// What a log ends with whose host is not heard from any more: clients come back and resume.
+#[must_use]
+pub fn lost(host: &str) -> Error {
+    let text = format!("the connection to {host} broke; the call can be made again when it is back");
+    Error::new(Code::HOST_UNREACHABLE, text)
+}
+
 impl Waiting {
-    /// The next chunk; the agent may then send as much more.
+    /// The next chunk; the agent may then send as much more. None: it sent more than fits into the queue.
     pub async fn next(&mut self) -> Option<Result<v1::LogChunk, Error>> {
         let chunk = self.chunks.recv().await?;
         if let Ok(chunk) = &chunk {
@@ -82,7 +100,8 @@ impl Waiting {
             if let Some(acks) = acks {
                 let offset = chunk.offset + chunk.data.len() as u64;
                 let ack = v1::AgentLogAck { key: self.key.clone(), offset, credit: CREDIT, stop: false };
-                let _ = acks.try_send(ack);
+                // A lost one would have the agent wait for ever.
+                let _ = acks.send(ack).await;
             }
         }
         Some(chunk)

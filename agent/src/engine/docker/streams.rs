@@ -1,4 +1,4 @@
-//! What does not end at once: logs, commands in containers, events.
+//! What does not end at once: commands in containers, events.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -6,37 +6,18 @@ use std::time::Duration;
 use bollard::Docker;
 use bollard::container::LogOutput;
 use bollard::exec::{StartExecOptions, StartExecResults};
-use bollard::models::ExecConfig;
-use bollard::query_parameters::{EventsOptionsBuilder, LogsOptionsBuilder, ResizeExecOptionsBuilder};
-use bytes::Bytes;
+use bollard::models::{EventMessage, ExecConfig};
+use bollard::query_parameters::{EventsOptionsBuilder, ResizeExecOptionsBuilder};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 
 use super::super::spec::HOST;
-use super::super::{Attached, Error, ExecSpec, ExecState, Executed, LogQuery, Result};
+use super::super::{Attached, Error, Event, ExecSpec, ExecState, Executed, Result};
 use super::failed;
 use crate::clock;
 
 /// Bytes of a command's output that are kept.
 const KEPT: usize = 4096;
-
-pub(super) async fn logs(client: &Docker, id: &str, query: LogQuery) -> Result<BoxStream<'static, Result<Bytes>>> {
-    let tail = query.tail.map_or_else(|| "all".to_owned(), |lines| lines.to_string());
-    let options = LogsOptionsBuilder::default().stdout(true).stderr(true).follow(query.follow).tail(&tail).build();
-    let (client, id) = (client.clone(), id.to_owned());
-    // The stream of the client borrows it; a task owns both and passes the pieces on.
-    let (send, receive) = tokio::sync::mpsc::channel(16);
-    tokio::spawn(async move {
-        let mut lines = std::pin::pin!(client.logs(&id, Some(options)));
-        while let Some(piece) = lines.next().await {
-            let piece = piece.map(bollard::container::LogOutput::into_bytes).map_err(|why| failed(&id, why));
-            if send.send(piece).await.is_err() {
-                return;
-            }
-        }
-    });
-    Ok(tokio_stream::wrappers::ReceiverStream::new(receive).boxed())
-}
 
 pub(super) async fn exec(client: &Docker, id: &str, argv: &[String], timeout: Duration) -> Result<Executed> {
     let config = ExecConfig {
@@ -102,19 +83,24 @@ pub(super) async fn executed(client: &Docker, exec: &str) -> Result<ExecState> {
     Ok(ExecState { status, pid })
 }
 
-pub(super) async fn ended(client: &Docker, host: &str) -> Result<BoxStream<'static, String>> {
+pub(super) async fn events(client: &Docker, host: &str) -> Result<BoxStream<'static, Event>> {
     // Makes sure that somebody answers, and asks for everything since then: nothing falls into the gap.
     let since = clock::now().0 / 1_000_000 - 1;
     client.ping().await.map_err(|why| failed("events", why))?;
     let filters = HashMap::from([
         ("type".to_owned(), vec!["container".to_owned()]),
-        ("event".to_owned(), vec!["die".to_owned(), "destroy".to_owned()]),
+        ("event".to_owned(), ["start", "die", "destroy"].map(str::to_owned).to_vec()),
         ("label".to_owned(), vec![format!("{HOST}={host}")]),
     ]);
     let options = EventsOptionsBuilder::default().since(&since.to_string()).filters(&filters).build();
     let events = client.events(Some(options));
     Ok(events
         .take_while(|event| std::future::ready(event.is_ok()))
-        .filter_map(|event| std::future::ready(event.ok().and_then(|event| event.actor?.id)))
+        .filter_map(|event| std::future::ready(event.ok().and_then(told)))
         .boxed())
+}
+
+fn told(event: EventMessage) -> Option<Event> {
+    let id = event.actor?.id?;
+    Some(if event.action.as_deref() == Some("start") { Event::Started(id) } else { Event::Ended(id) })
 }

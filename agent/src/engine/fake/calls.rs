@@ -8,8 +8,8 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 
 use super::super::{
-    About, Attached, BuildSpec, ByteStream, Cgroups, Container, ContainerSpec, Engine, Error, ExecSpec, ExecState,
-    Executed, Image, Labels, Listed, LogQuery, MountSpec, NetworkSpec, Result, Run, VolumeSpec,
+    About, Attached, BuildSpec, ByteStream, Cgroups, Container, ContainerSpec, Engine, Error, Event, ExecSpec,
+    ExecState, Executed, Image, Labels, Listed, LogPiece, LogQuery, MountSpec, NetworkSpec, Result, Run, VolumeSpec,
 };
 use super::{Fake, Op, lost, serve};
 
@@ -176,8 +176,13 @@ impl Engine for Fake {
             let Some(found) = world.boxes.get_mut(&key) else { return Err(Error::NotFound(key)) };
             found.run = Run::Running;
             found.starts += 1;
-            found.log.extend(behaviour.says.iter().cloned());
-            (name, found.address, behaviour)
+            let (address, started) = (found.address, (found.spec.host.clone(), Event::Started(key.clone())));
+            for line in &behaviour.says {
+                world.say(&key, false, &format!("{line}\n"));
+            }
+            drop(world);
+            self.tell(started);
+            (name, address, behaviour)
         };
         let servers = serve::begin(address, &behaviour).await.map_err(|why| Error::Refused(why.to_string()))?;
         if let Some(found) = self.world().boxes.get_mut(id) {
@@ -217,7 +222,7 @@ impl Engine for Fake {
             removed
         };
         if let Some(one) = removed {
-            let _ = self.ended.send((one.spec.host.clone(), one.id.clone()));
+            self.tell((one.spec.host.clone(), Event::Ended(one.id.clone())));
         }
         lost(gone, ())
     }
@@ -257,12 +262,9 @@ impl Engine for Fake {
             .collect())
     }
 
-    async fn logs(&self, id: &str, query: LogQuery) -> Result<BoxStream<'static, Result<Bytes>>> {
+    async fn logs(&self, id: &str, query: LogQuery) -> Result<BoxStream<'static, Result<LogPiece>>> {
         self.enter(Op::Look).await?;
-        let log = self.world().find(id).map(|one| one.log.clone()).ok_or_else(|| Error::NotFound(id.to_owned()))?;
-        let from = query.tail.map_or(0, |tail| log.len().saturating_sub(tail as usize));
-        let lines: Vec<_> = log[from..].iter().map(|line| Ok(Bytes::from(format!("{line}\n")))).collect();
-        Ok(futures::stream::iter(lines).boxed())
+        self.read_log(id, query)
     }
 
     async fn exec(&self, id: &str, _argv: &[String], _timeout: Duration) -> Result<Executed> {
@@ -292,17 +294,17 @@ impl Engine for Fake {
         Ok(ExecState { status: exec.parse().ok(), pid: None })
     }
 
-    async fn ended(&self, host: &str) -> Result<BoxStream<'static, String>> {
+    async fn events(&self, host: &str) -> Result<BoxStream<'static, Event>> {
         if self.world().away {
             return Err(Error::Away("scripted".to_owned()));
         }
-        let events = tokio_stream::wrappers::BroadcastStream::new(self.ended.subscribe());
+        let events = tokio_stream::wrappers::BroadcastStream::new(self.events.subscribe());
         *self.world().watching.entry(host.to_owned()).or_default() += 1;
         self.subscribed.notify_waiters();
         let host = host.to_owned();
         Ok(events
             .filter_map(move |event| {
-                let own = event.ok().filter(|(of, _)| *of == host).map(|(_, id)| id);
+                let own = event.ok().filter(|(of, _)| *of == host).map(|(_, event)| event);
                 std::future::ready(own)
             })
             .boxed())
