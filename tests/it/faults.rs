@@ -10,3 +10,4 @@ mod engine;
 mod full;
 mod kills;
 mod relay;
+mod standstill;

@@ -282,26 +282,39 @@ async fn still(
     boxes: &[One<'_>],
     work: impl Future<Output = Result<(), Failure>>,
 ) -> Result<Duration, Failure> {
-    let _nobody_enters = guest.standing_still().await;
+    let nobody_enters = guest.standing_still().await;
     let mut guard = guard(boxes)?;
     let began = Instant::now();
+    let until = tokio::time::Instant::from_std(began) + LIMIT;
     let freeze = |redis: bool| {
         let some = boxes.iter().filter(move |one| one.is(StoreKind::Redis) == redis);
         try_join_all(some.map(|one| host.freezer.freeze(&one.boxed)))
     };
-    let worked = tokio::time::timeout(LIMIT, async {
+    let stands = tokio::time::timeout_at(until, async {
         let failed = |why: crate::freezer::Error| Failure::passing("E_FREEZE", why.to_string());
         freeze(false).await.map_err(failed)?;
         // What Redis holds is in memory only: it is written down when nobody whom it could have heard of goes on.
         try_join_all(boxes.iter().map(One::redis_save)).await?;
-        freeze(true).await.map_err(failed)?;
-        work.await
+        freeze(true).await.map(|_| ()).map_err(failed)
     });
-    let worked = worked.await.unwrap_or_else(|_| Err(too_slow()));
+    tokio::pin!(work);
+    let worked = match stands.await.unwrap_or_else(|_| Err(too_slow())) {
+        Ok(()) => tokio::time::timeout_at(until, &mut work).await,
+        Err(why) => Ok(Err(why)),
+    };
     let thawed = try_join_all(boxes.iter().map(|one| host.freezer.thaw(&one.boxed))).await;
     let took = began.elapsed();
     drop(guard.stdin.take());
     let _ = guard.wait().await;
+    drop(nobody_enters);
+    let worked = match worked {
+        Ok(worked) => worked,
+        Err(_) => {
+            // What was begun ends before what it made is removed.
+            let _ = work.await;
+            Err(too_slow())
+        }
+    };
     thawed.map_err(|why| Failure::passing("E_FREEZE", why.to_string()))?;
     worked?;
     // The guard may have let them go before the last file was taken.

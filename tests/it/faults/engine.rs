@@ -10,7 +10,7 @@ use tests::harness::real;
 use crate::system::stand::{POSTGRES, POSTGRES_AND_REDIS, Stand, query_on};
 
 const AWAKE: &str = "x-muster: { idle: { freeze: never, stop: never } }\n";
-const DROWSY: &str = "x-muster: { idle: { freeze: 400ms, stop: 1s } }\n";
+const DROWSY: &str = "x-muster: { idle: { freeze: 1s, stop: 2500ms } }\n";
 /// Effects of each command that are tried, with one container: the engine is killed again and again.
 const FEW: usize = 2;
 

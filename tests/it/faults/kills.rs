@@ -244,7 +244,7 @@ fn an_agent_killed_at_any_step_of_handing_out_a_slot_hands_it_out() {
 #[test]
 fn an_agent_killed_at_any_step_of_falling_asleep_and_waking_loses_nothing() {
     let Some(_turn) = real::turn() else { return };
-    let mut place = Box::open("{ freeze: 400ms, stop: 1s }", 0);
+    let mut place = Box::open("{ freeze: 1s, stop: 2500ms }", 0);
     place.muster(&["env", "up", "main"]).ok();
     let ask = |place: &Box| place.query("main", "select n from kept");
     // It falls asleep so soon that a client which is slow to come in may find it stopped.

@@ -41,7 +41,7 @@ fn up(stand: &Stand) {
     }
     let token = std::fs::read_to_string(folder.join("asha.token")).expect("a token");
     let mut up = Command::new(&program);
-    up.args(["env", "up"]).current_dir(&stand.folder).uid(ASHA.0).gid(ASHA.1);
+    up.args(["env", "up", "--name", "shop"]).current_dir(&stand.folder).uid(ASHA.0).gid(ASHA.1);
     up.env("MUSTER_SERVER", stand.cluster.server()).env("MUSTER_CA", &ca).env("MUSTER_TOKEN", token.trim());
     let done = up.env("MUSTER_AGENT_SOCKET", stand.host.socket()).output().expect("muster runs");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -87,10 +87,7 @@ fn what_containers_make_in_a_developers_folder_is_the_developers() {
     assert_eq!(stand.show("shop")["notices"].to_string().matches("owner").count(), 0, "{}", stand.show("shop"));
 
     // As after a reboot: nothing runs, and nothing is mounted.
-    stand.host.agent.kill();
-    for name in stand.host.running() {
-        stand.host.engine.run(&["kill", &name]);
-    }
+    stand.host.power_off();
     let views = clean::views(&stand.host.id());
     let mounted = clean::mounted(&views);
     assert_eq!(mounted.len(), 2, "{mounted:?}");
@@ -98,7 +95,7 @@ fn what_containers_make_in_a_developers_folder_is_the_developers() {
         let done = Command::new("umount").arg(view).status().expect("umount runs");
         assert!(done.success());
     }
-    stand.host.agent.start();
+    stand.host.power_on();
     stand.cluster.wait_host(&stand.host.name, "READY", SOON);
     writes_as_the_developer(&src);
 
