@@ -94,6 +94,8 @@ pub(super) struct Route {
     pub removed: CancellationToken,
     /// Fires when the relay ends.
     pub stopping: CancellationToken,
+    /// Fires with either.
+    pub ending: CancellationToken,
     pub listen_error: Mutex<Option<String>>,
     target: watch::Sender<Target>,
     entry: Mutex<(Entry, bool)>,
@@ -132,6 +134,7 @@ impl Route {
             shared,
             counters: PortCounters::default(),
             removed: CancellationToken::new(),
+            ending: stopping.child_token(),
             stopping,
             listen_error: Mutex::new(None),
             target,
@@ -299,6 +302,12 @@ impl Route {
                 Err(NotLed::TooLong)
             }
         }
+    }
+
+    /// The route is there no more: what goes through it ends.
+    pub fn remove(&self) {
+        self.removed.cancel();
+        self.ending.cancel();
     }
 
     /// Whether `backend` is where new traffic goes.

@@ -199,7 +199,7 @@ impl Relay {
         self.reserve_again(&mut changing, port);
         drop(changing);
         if let Some(route) = route {
-            route.removed.cancel();
+            route.remove();
             route.close_everything().await;
         }
         Ok(())
