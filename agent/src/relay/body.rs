@@ -147,7 +147,7 @@ impl Passing {
         if let Some(sender) = self.sender.take()
             && self.request_done.as_ref().is_none_or(|done| done.load(Acquire))
         {
-            lease.backend.pool.put(sender);
+            lease.backend.pool().put(sender);
         }
     }
 

@@ -53,7 +53,7 @@ pub(super) async fn forward(
     mut request: Request<RequestBody>,
 ) -> Result<Answered, Failed> {
     let repeatable = request.method().is_safe() && request.body().is_empty();
-    while let Some(mut sender) = backend.pool.take(repeatable).await {
+    while let Some(mut sender) = backend.pool().take(repeatable).await {
         let copy = repeatable.then(|| copy_of(&request, backend));
         let request_done = request.body().done();
         match sender.try_send_request(request).await {

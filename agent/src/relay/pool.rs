@@ -1,4 +1,4 @@
-//! Idle connections to one endpoint.
+//! Idle connections of one worker to one endpoint.
 
 use std::fmt;
 use std::sync::Mutex;
@@ -9,8 +9,8 @@ use hyper::client::conn::http1::SendRequest;
 use super::body::RequestBody;
 use super::route::lock;
 
-/// Most idle connections kept to one endpoint.
-const MOST: usize = 64;
+/// Most idle connections that one worker keeps to one endpoint.
+const MOST: usize = 32;
 /// Longest idle time before a request that may be sent twice. Servers close from 2 s on (gunicorn), most at 5 s.
 const IDLE_SAFE: Duration = Duration::from_secs(4);
 /// Longest idle time before a request that may not.

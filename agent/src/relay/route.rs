@@ -14,6 +14,7 @@ use super::backend::{Backend, Lease, Use, close_all};
 use super::protocol::{Drained, EntryView, MAX_PEERS, Mode};
 use super::stats::{PortCounters, PortStats, ReleaseCounters, now_ms};
 use super::table::Entry;
+use super::workers::Workers;
 
 /// Releases without traffic whose counters are kept.
 const KEPT_RELEASES: usize = 8;
@@ -67,6 +68,7 @@ impl Drop for Counted<'_> {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub limits: Limits,
+    pub workers: Workers,
     /// Connections open on all ports.
     pub open: AtomicU64,
     /// Connections and requests held on all ports.
@@ -76,10 +78,10 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub fn new(limits: Limits) -> Arc<Self> {
+    pub fn new(limits: Limits, workers: Workers) -> Arc<Self> {
         // Above every number that a relay before this one gave.
         let asks = watch::Sender::new(now_ms().saturating_mul(1000));
-        Arc::new(Self { limits, open: AtomicU64::new(0), held: AtomicU64::new(0), asks })
+        Arc::new(Self { limits, workers, open: AtomicU64::new(0), held: AtomicU64::new(0), asks })
     }
 }
 
@@ -186,7 +188,7 @@ impl Route {
             self.asked.store(0, Relaxed);
         }
         if let Some(backend) = left {
-            backend.pool.close();
+            backend.close_pools();
             let mut old = lock(&self.old);
             old.retain(|backend| backend.open() > 0);
             if backend.open() > 0 {
@@ -371,7 +373,7 @@ impl Route {
 
     /// Drops kept connections that are too old to be used.
     pub fn sweep(&self) {
-        self.target.borrow().backend.pool.sweep();
+        self.target.borrow().backend.sweep();
     }
 
     pub fn view(&self) -> EntryView {
