@@ -32,6 +32,7 @@ mod tcp;
 mod tests;
 mod wakes;
 mod websocket;
+mod workers;
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
@@ -44,6 +45,7 @@ use rustix::process::{Resource, Rlimit};
 
 use protocol::{PortRange, Refusal};
 use state::Relay;
+use workers::Threads;
 
 /// Descriptors for listeners, kept connections to endpoints, control, files and pipes.
 const OWN_DESCRIPTORS: u64 = 512 + 2 * splice::MOST;
@@ -176,7 +178,7 @@ pub enum Error {
     },
 }
 
-/// Runs the relay as this process, until SIGTERM or SIGINT; builds its own runtime of two threads.
+/// Runs the relay as this process, until SIGTERM or SIGINT; builds its own runtime.
 ///
 /// # Errors
 /// When it cannot start.
@@ -190,8 +192,7 @@ pub fn main(arguments: Arguments) -> Result<(), Error> {
     config.ports = arguments.ports;
     let descriptors = raise_descriptors();
     config.limits.connections = config.limits.connections.min(descriptors.saturating_sub(OWN_DESCRIPTORS) / 2);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .max_blocking_threads(2)
         .enable_all()
         .build()
@@ -234,7 +235,9 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let grace = config.limits.stop_grace;
     make_private(&dir).map_err(|source| Error::State { path: dir.clone(), source })?;
     let _lock = lock_dir(&dir)?;
-    let relay = Relay::restore(config).await?;
+    let (threads, workers) =
+        Threads::start().map_err(|source| Error::Process { what: "cannot start a thread", source })?;
+    let relay = Relay::restore(config, workers).await?;
     let listener = listen(&socket)?;
     tracing::info!(socket = %socket.display(), "relay runs");
     let control = tokio::spawn(control::serve(Arc::clone(&relay), listener));
@@ -248,6 +251,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     }
     relay.stop(grace).await;
     control.abort();
+    drop(threads);
     // The lock is still held, so this cannot be a successor's socket.
     let _ = fs::remove_file(&socket);
     tracing::info!("relay ends");

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::Limits;
 use super::pool::Pool;
 use super::stats::ReleaseCounters;
+use super::workers;
 
 /// How long closed connections may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(4);
@@ -25,7 +26,8 @@ pub(super) struct Backend {
     pub release: String,
     pub endpoint: Option<SocketAddr>,
     pub counters: Arc<ReleaseCounters>,
-    pub pool: Pool,
+    /// One per worker.
+    pools: [Pool; workers::MOST],
     /// Fires when what is still open has to end.
     pub close: CancellationToken,
     open: AtomicU64,
@@ -38,11 +40,26 @@ impl Backend {
             release: release.to_owned(),
             endpoint,
             counters,
-            pool: Pool::default(),
+            pools: Default::default(),
             close: CancellationToken::new(),
             open: AtomicU64::new(0),
             idle: Notify::new(),
         })
+    }
+
+    /// Idle connections that belong to the worker whose thread asks.
+    pub fn pool(&self) -> &Pool {
+        &self.pools[workers::here()]
+    }
+
+    /// Drops all idle connections, and those still to come.
+    pub fn close_pools(&self) {
+        self.pools.iter().for_each(Pool::close);
+    }
+
+    /// Drops connections that have been idle for too long to be used.
+    pub fn sweep(&self) {
+        self.pools.iter().for_each(Pool::sweep);
     }
 
     pub fn open(&self) -> u64 {
@@ -113,7 +130,7 @@ impl Drop for Lease {
 /// Ends what is still open on `backends`, and waits for that for as long as a goodbye may take.
 pub(super) async fn close_all(backends: &[Arc<Backend>]) {
     for backend in backends {
-        backend.pool.close();
+        backend.close_pools();
         backend.close.cancel();
     }
     let gone = async {

@@ -40,18 +40,21 @@ impl From<Infallible> for BodyError {
 pub(super) struct RequestBody {
     inner: Option<Incoming>,
     counters: Arc<ReleaseCounters>,
-    done: Arc<AtomicBool>,
+    done: Done,
 }
+
+/// Whether a request's body was handed on completely; `None`: it had none.
+pub(super) type Done = Option<Arc<AtomicBool>>;
 
 impl RequestBody {
     pub fn new(inner: Incoming, counters: Arc<ReleaseCounters>) -> Self {
         let empty = inner.is_end_stream();
-        Self { inner: (!empty).then_some(inner), counters, done: Arc::new(AtomicBool::new(empty)) }
+        Self { inner: (!empty).then_some(inner), counters, done: (!empty).then(Arc::default) }
     }
 
     /// A body that is empty from the start.
     pub fn empty(counters: Arc<ReleaseCounters>) -> Self {
-        Self { inner: None, counters, done: Arc::new(AtomicBool::new(true)) }
+        Self { inner: None, counters, done: None }
     }
 
     /// Counts what is still to come for another release.
@@ -60,8 +63,8 @@ impl RequestBody {
     }
 
     /// Becomes true when the whole body was handed on.
-    pub fn done(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.done)
+    pub fn done(&self) -> Done {
+        self.done.clone()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -84,8 +87,10 @@ impl Body for RequestBody {
         {
             this.counters.bytes_in.fetch_add(u64::try_from(data.len()).unwrap_or(0), Relaxed);
         }
-        if frame.is_none() || (matches!(frame, Some(Ok(_))) && inner.is_end_stream()) {
-            this.done.store(true, Release);
+        if let Some(done) = &this.done
+            && (frame.is_none() || (matches!(frame, Some(Ok(_))) && inner.is_end_stream()))
+        {
+            done.store(true, Release);
         }
         Poll::Ready(frame)
     }
@@ -105,9 +110,10 @@ pub(super) struct Passing {
     lease: Option<Lease>,
     route: Arc<Route>,
     sender: Option<Sender>,
-    request_done: Arc<AtomicBool>,
+    request_done: Done,
     connection: Verdict,
-    closing: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Made when the answer is waited for; most are there at once.
+    closing: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
 /// Where an answer passes and what it came from.
@@ -115,7 +121,7 @@ pub(super) struct Passage {
     pub lease: Lease,
     pub route: Arc<Route>,
     pub sender: Sender,
-    pub request_done: Arc<AtomicBool>,
+    pub request_done: Done,
     /// The client's connection.
     pub connection: Verdict,
 }
@@ -123,10 +129,9 @@ pub(super) struct Passage {
 impl Passing {
     pub fn new(inner: Incoming, passage: Passage) -> Self {
         let Passage { lease, route, sender, request_done, connection } = passage;
-        connection.cut_by(Some(lease.backend.close.clone()));
-        let closing = Box::pin(lease.backend.close.clone().cancelled_owned());
+        connection.answered_by(Some(Arc::clone(&lease.backend)));
         let mut passing =
-            Self { inner, lease: Some(lease), route, sender: Some(sender), request_done, connection, closing };
+            Self { inner, lease: Some(lease), route, sender: Some(sender), request_done, connection, closing: None };
         if passing.inner.is_end_stream() {
             passing.finish();
         }
@@ -138,11 +143,11 @@ impl Passing {
         let Some(lease) = self.lease.take() else {
             return;
         };
-        self.connection.cut_by(None);
+        self.connection.answered_by(None);
         if let Some(sender) = self.sender.take()
-            && self.request_done.load(Acquire)
+            && self.request_done.as_ref().is_none_or(|done| done.load(Acquire))
         {
-            lease.backend.pool.put(sender);
+            lease.backend.pool().put(sender);
         }
     }
 
@@ -150,13 +155,22 @@ impl Passing {
         let Some(lease) = &self.lease else {
             return Poll::Ready(None);
         };
-        if self.closing.as_mut().poll(cx).is_ready() {
+        let close = &lease.backend.close;
+        let frame = Pin::new(&mut self.inner).poll_frame(cx);
+        let closed = match &frame {
+            Poll::Ready(_) => close.is_cancelled(),
+            Poll::Pending => {
+                let closing = self.closing.get_or_insert_with(|| Box::pin(close.clone().cancelled_owned()));
+                closing.as_mut().poll(cx).is_ready()
+            }
+        };
+        if closed {
             self.sender = None;
             self.lease = None;
             return Poll::Ready(Some(Err(BodyError::Drained)));
         }
         let counters = &lease.backend.counters;
-        match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
+        match ready!(frame) {
             None => {
                 self.finish();
                 Poll::Ready(None)

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use hyper::body::Incoming;
 use hyper::{Request, Response};
@@ -10,8 +9,8 @@ use hyper_util::rt::TokioIo;
 
 use super::Limits;
 use super::backend::{Backend, ConnectError, connect};
-use super::body::RequestBody;
-use super::http::{MAX_BUFFER, MAX_HEAD, MAX_HEADERS};
+use super::body::{Done, RequestBody};
+use super::http::{MAX_BUFFER, MAX_HEAD};
 use super::pool::Sender;
 
 /// Fresh connections tried when one dies before anything was sent.
@@ -22,7 +21,7 @@ pub(super) struct Answered {
     pub response: Response<Incoming>,
     pub sender: Sender,
     /// Whether the request's body was sent completely.
-    pub request_done: Arc<AtomicBool>,
+    pub request_done: Done,
 }
 
 /// Why there is no answer.
@@ -54,7 +53,7 @@ pub(super) async fn forward(
     mut request: Request<RequestBody>,
 ) -> Result<Answered, Failed> {
     let repeatable = request.method().is_safe() && request.body().is_empty();
-    while let Some(mut sender) = backend.pool.take(repeatable).await {
+    while let Some(mut sender) = backend.pool().take(repeatable).await {
         let copy = repeatable.then(|| copy_of(&request, backend));
         let request_done = request.body().done();
         match sender.try_send_request(request).await {
@@ -122,7 +121,6 @@ async fn open(backend: &Backend, limits: &Limits) -> Result<Sender, ConnectError
         .preserve_header_case(true)
         .max_buf_size(MAX_BUFFER)
         .max_header_size(MAX_HEAD)
-        .max_headers(MAX_HEADERS)
         .handshake(TokioIo::new(stream))
         .await;
     let (sender, connection) = handshake.map_err(|error| ConnectError::Io(std::io::Error::other(error)))?;

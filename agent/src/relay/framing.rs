@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_util::sync::CancellationToken;
 
+use super::backend::Backend;
 use super::route::lock;
 
 /// Longest line looked at; hyper refuses longer heads anyway.
@@ -61,10 +61,15 @@ impl Follower {
                 }
                 State::Head | State::ChunkSize | State::Trailers => {
                     match bytes.iter().position(|byte| *byte == b'\n') {
-                        Some(end) => {
-                            self.line.extend_from_slice(&bytes[..end]);
+                        Some(end) if self.line.is_empty() => {
+                            bad = self.take_line(&bytes[..end]).or(bad);
                             bytes = &bytes[end + 1..];
-                            bad = self.take_line().or(bad);
+                        }
+                        Some(end) => {
+                            let mut line = std::mem::take(&mut self.line);
+                            line.extend_from_slice(&bytes[..end]);
+                            bad = self.take_line(&line).or(bad);
+                            bytes = &bytes[end + 1..];
                         }
                         None => {
                             self.line.extend_from_slice(bytes);
@@ -85,9 +90,8 @@ impl Follower {
         self.line = Vec::new();
     }
 
-    fn take_line(&mut self) -> Option<u64> {
-        let line = std::mem::take(&mut self.line);
-        let text = line.strip_suffix(b"\r").unwrap_or(&line);
+    fn take_line(&mut self, line: &[u8]) -> Option<u64> {
+        let text = line.strip_suffix(b"\r").unwrap_or(line);
         let mut bad = None;
         match self.state {
             State::Head if text.is_empty() && self.started => bad = self.end_head(),
@@ -98,9 +102,6 @@ impl Follower {
             State::Trailers if text.is_empty() => self.state = State::Head,
             _ => {}
         }
-        // The buffer is kept for the next line.
-        self.line = line;
-        self.line.clear();
         bad
     }
 
@@ -157,13 +158,13 @@ pub(super) struct Verdict(Arc<Shared>);
 struct Shared {
     /// The number of the request to be refused.
     refused: AtomicU64,
-    /// Fires when the answer that is being written has to end.
-    cut: Mutex<Option<CancellationToken>>,
+    /// Whose answer is being written: it ends when this closes.
+    answering: Mutex<Option<Arc<Backend>>>,
 }
 
 impl Verdict {
     fn new() -> Self {
-        Self(Arc::new(Shared { refused: AtomicU64::new(u64::MAX), cut: Mutex::new(None) }))
+        Self(Arc::new(Shared { refused: AtomicU64::new(u64::MAX), answering: Mutex::new(None) }))
     }
 
     /// Whether the request with this number, from 0, has two lengths.
@@ -171,14 +172,14 @@ impl Verdict {
         self.0.refused.load(Relaxed) == number
     }
 
-    /// From now on `cut` ends the connection, even when the client takes nothing; `None` ends that.
-    pub fn cut_by(&self, cut: Option<CancellationToken>) {
-        *lock(&self.0.cut) = cut;
+    /// From now on the closing of `backend` ends the connection, even when the client takes nothing; `None` ends that.
+    pub fn answered_by(&self, backend: Option<Arc<Backend>>) {
+        *lock(&self.0.answering) = backend;
     }
 
     fn check_cut(&self) -> io::Result<()> {
-        match &*lock(&self.0.cut) {
-            Some(cut) if cut.is_cancelled() => Err(io::ErrorKind::ConnectionAborted.into()),
+        match &*lock(&self.0.answering) {
+            Some(backend) if backend.close.is_cancelled() => Err(io::ErrorKind::ConnectionAborted.into()),
             _ => Ok(()),
         }
     }

@@ -8,7 +8,7 @@ use hyper::{Method, Version};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Headers between two neighbours only, beside those that `Connection` names.
-const HOP_BY_HOP: [HeaderName; 5] = [
+static HOP_BY_HOP: [HeaderName; 5] = [
     CONNECTION,
     TRANSFER_ENCODING,
     UPGRADE,
@@ -74,8 +74,17 @@ fn names(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     values.flat_map(|value| value.split(',')).map(str::trim)
 }
 
+/// Whether [`strip`] has to look closer.
+fn for_neighbour(name: &HeaderName) -> bool {
+    *name == TE || HOP_BY_HOP.contains(name)
+}
+
 /// Removes what is meant for the neighbour only.
 pub(super) fn strip(headers: &mut HeaderMap) {
+    // One look at what is there costs less than seven for what is not.
+    if !headers.keys().any(for_neighbour) {
+        return;
+    }
     let named: Vec<HeaderName> = names(headers)
         .filter_map(|name| HeaderName::try_from(name).ok())
         // These carry meaning end to end whatever a client says about them.
@@ -97,14 +106,23 @@ pub(super) fn set_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
     headers.insert(UPGRADE, protocol);
 }
 
+/// A client's address as [`add_client`] takes it.
+pub(super) fn address(client: IpAddr) -> HeaderValue {
+    HeaderValue::from_str(&client.to_canonical().to_string()).unwrap_or(HeaderValue::from_static("unknown"))
+}
+
 /// Adds the client's address behind those that proxies before us saw.
-pub(super) fn add_client(headers: &mut HeaderMap, client: IpAddr) {
+pub(super) fn add_client(headers: &mut HeaderMap, client: &HeaderValue) {
+    if !headers.contains_key(&FORWARDED_FOR) {
+        headers.insert(FORWARDED_FOR, client.clone());
+        return;
+    }
     let mut seen = Vec::new();
     for value in headers.get_all(&FORWARDED_FOR) {
         seen.extend_from_slice(value.as_bytes());
         seen.extend_from_slice(b", ");
     }
-    seen.extend_from_slice(client.to_canonical().to_string().as_bytes());
+    seen.extend_from_slice(client.as_bytes());
     if let Ok(value) = HeaderValue::from_bytes(&seen) {
         headers.insert(FORWARDED_FOR, value);
     }
@@ -183,9 +201,13 @@ mod tests {
     #[test]
     fn the_client_is_added_behind_earlier_proxies() {
         let mut headers = map(&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "2.2.2.2")]);
-        add_client(&mut headers, IpAddr::from([127, 0, 0, 1]));
+        let client = address(IpAddr::from([127, 0, 0, 1]));
+        add_client(&mut headers, &client);
         assert_eq!(headers["x-forwarded-for"], "1.1.1.1, 2.2.2.2, 127.0.0.1");
         assert_eq!(headers.get_all("x-forwarded-for").iter().count(), 1);
+        let mut headers = map(&[]);
+        add_client(&mut headers, &client);
+        assert_eq!(headers["x-forwarded-for"], "127.0.0.1");
     }
 
     #[test]

@@ -31,13 +31,11 @@ const HEAD_PATIENCE: Duration = Duration::from_secs(120);
 pub(super) const MAX_HEAD: usize = 64 << 10;
 /// Most bytes of a connection kept in memory, in each direction.
 pub(super) const MAX_BUFFER: usize = 128 << 10;
-/// Most headers of a request or answer.
-pub(super) const MAX_HEADERS: usize = 128;
 
 /// What the requests of one client connection share.
 struct Client {
     route: Arc<Route>,
-    address: IpAddr,
+    address: HeaderValue,
     verdict: Verdict,
     requests: AtomicU64,
     tasks: TaskTracker,
@@ -46,7 +44,13 @@ struct Client {
 /// Serves one client connection to its end; tunnels go on in `tasks`.
 pub(super) async fn serve(route: Arc<Route>, stream: TcpStream, address: IpAddr, tasks: TaskTracker) {
     let (watched, verdict) = Watched::new(stream);
-    let client = Arc::new(Client { route: Arc::clone(&route), address, verdict, requests: AtomicU64::new(0), tasks });
+    let client = Arc::new(Client {
+        route: Arc::clone(&route),
+        address: headers::address(address),
+        verdict,
+        requests: AtomicU64::new(0),
+        tasks,
+    });
     let service = service_fn(move |request| {
         let client = Arc::clone(&client);
         async move { Ok::<_, Infallible>(answer(&client, request).await) }
@@ -56,19 +60,15 @@ pub(super) async fn serve(route: Arc<Route>, stream: TcpStream, address: IpAddr,
         .header_read_timeout(HEAD_PATIENCE)
         .max_buf_size(MAX_BUFFER)
         .max_header_size(MAX_HEAD)
-        .max_headers(MAX_HEADERS)
         .preserve_header_case(true)
         .auto_date_header(false)
         .serve_connection(TokioIo::new(watched), service)
         .with_upgrades();
     tokio::pin!(connection);
     let ended = tokio::select! {
+        biased;
         ended = connection.as_mut() => ended,
-        () = route.stopping.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.as_mut().await
-        }
-        () = route.removed.cancelled() => {
+        () = route.ending.cancelled() => {
             // Requests in flight are ended by their backend; this ends the idle ones.
             connection.as_mut().graceful_shutdown();
             connection.as_mut().await
@@ -120,7 +120,7 @@ fn prepare(client: &Client, lease: &Lease, mut request: Request<Incoming>) -> (R
     let (mut parts, body) = request.into_parts();
     headers::strip(&mut parts.headers);
     headers::to_origin(&mut parts.uri, &mut parts.headers);
-    headers::add_client(&mut parts.headers, client.address);
+    headers::add_client(&mut parts.headers, &client.address);
     if !parts.headers.contains_key(hyper::header::HOST)
         && let Some(endpoint) = lease.backend.endpoint
         && let Ok(host) = HeaderValue::from_str(&endpoint.to_string())
@@ -147,10 +147,10 @@ async fn relay(
 ) -> (Response<ResponseBody>, Counters) {
     loop {
         let counters = Arc::clone(&lease.backend.counters);
-        let close = lease.backend.close.clone();
         let forwarded = tokio::select! {
+            biased;
             forwarded = forward(&lease.backend, client.route.limits(), outbound) => forwarded,
-            () = close.cancelled() => {
+            () = lease.backend.close.cancelled() => {
                 let drained = own(StatusCode::SERVICE_UNAVAILABLE, "E_DRAINED", "the release was drained and its deadline passed");
                 return (drained, counters);
             }

@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use super::holder;
 use super::protocol::{Code, Mode, Refusal};
 use super::route::{Counted, Route};
+use super::workers::Place;
 use super::{http, tcp};
 
 const BACKLOG: u32 = 4096;
@@ -140,27 +141,64 @@ async fn accept(route: &Arc<Route>, listener: &TcpListener, tasks: &TaskTracker)
     }
 }
 
+/// Lets a connection in, or closes it at once; in the order of arrival, so the first ones stay.
 fn admit(route: &Arc<Route>, stream: TcpStream, peer: SocketAddr, tasks: &TaskTracker) {
-    let route = Arc::clone(route);
-    let tracker = tasks.clone();
-    tasks.spawn(async move {
+    let Some(admitted) = Admitted::new(route) else {
+        route.counters.refused.fetch_add(1, Relaxed);
+        return;
+    };
+    route.counters.accepted.fetch_add(1, Relaxed);
+    let Some(runtime) = admitted.place.elsewhere() else {
+        tasks.spawn(carry(admitted, stream, peer, tasks.clone()));
+        return;
+    };
+    let (stream, tracker) = (stream.into_std(), tasks.clone());
+    let moved = async move {
+        // Its events come to this runtime from now on.
+        match stream.and_then(TcpStream::from_std) {
+            Ok(stream) => carry(admitted, stream, peer, tracker).await,
+            Err(error) => tracing::warn!(port = admitted.route.port, %error, "connection not taken over"),
+        }
+    };
+    tasks.spawn_on(moved, &runtime);
+}
+
+/// A client connection's place: on its port, in the relay, with a worker. Given back when dropped.
+struct Admitted {
+    route: Arc<Route>,
+    place: Place,
+}
+
+impl Admitted {
+    /// `None` when there are too many.
+    fn new(route: &Arc<Route>) -> Option<Self> {
         let limits = route.limits();
-        let here = Counted::up_to(&route.counters.open, limits.connections_per_port);
-        let everywhere = Counted::up_to(&route.shared.open, limits.connections);
-        let (Some(_here), Some(_everywhere)) = (here, everywhere) else {
-            route.counters.refused.fetch_add(1, Relaxed);
-            return;
-        };
-        route.counters.accepted.fetch_add(1, Relaxed);
-        if let Err(error) = tune(&stream) {
-            tracing::debug!(port = route.port, %error, "socket options not set");
-        }
-        let _peer = route.peer(peer);
-        match route.mode() {
-            Mode::Tcp => tcp::serve(Arc::clone(&route), stream).await,
-            Mode::Http => http::serve(Arc::clone(&route), stream, peer.ip(), tracker).await,
-        }
-    });
+        let here = Counted::up_to(&route.counters.open, limits.connections_per_port)?;
+        let everywhere = Counted::up_to(&route.shared.open, limits.connections)?;
+        // Counted down by what is made here.
+        std::mem::forget((here, everywhere));
+        Some(Self { route: Arc::clone(route), place: route.shared.workers.choose() })
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.route.counters.open.fetch_sub(1, Relaxed);
+        self.route.shared.open.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Carries one client connection to its end.
+async fn carry(admitted: Admitted, stream: TcpStream, peer: SocketAddr, tasks: TaskTracker) {
+    let route = &admitted.route;
+    if let Err(error) = tune(&stream) {
+        tracing::debug!(port = route.port, %error, "socket options not set");
+    }
+    let _peer = route.peer(peer);
+    match route.mode() {
+        Mode::Tcp => tcp::serve(Arc::clone(route), stream).await,
+        Mode::Http => http::serve(Arc::clone(route), stream, peer.ip(), tasks).await,
+    }
 }
 
 fn tune(stream: &TcpStream) -> io::Result<()> {

@@ -1,4 +1,4 @@
-//! Idle connections to one endpoint.
+//! Idle connections of one worker to one endpoint.
 
 use std::fmt;
 use std::sync::Mutex;
@@ -9,8 +9,8 @@ use hyper::client::conn::http1::SendRequest;
 use super::body::RequestBody;
 use super::route::lock;
 
-/// Most idle connections kept to one endpoint.
-const MOST: usize = 64;
+/// Most idle connections that one worker keeps to one endpoint.
+const MOST: usize = 32;
 /// Longest idle time before a request that may be sent twice. Servers close from 2 s on (gunicorn), most at 5 s.
 const IDLE_SAFE: Duration = Duration::from_secs(4);
 /// Longest idle time before a request that may not.
@@ -57,14 +57,10 @@ impl Pool {
     }
 
     fn pop(&self, longest: Duration) -> Option<Idle> {
+        let now = Instant::now();
         let mut state = lock(&self.0);
-        state.idle.retain(|idle| idle.since.elapsed() < IDLE_SAFE && !idle.sender.is_closed());
-        let youngest = state.idle.pop()?;
-        if youngest.since.elapsed() < longest {
-            return Some(youngest);
-        }
-        state.idle.push(youngest);
-        None
+        // What is too old or closed beneath the youngest is left to `sweep`.
+        state.idle.pop_if(|youngest| now.duration_since(youngest.since) < longest)
     }
 
     /// Keeps a connection whose request and answer are complete.
@@ -91,6 +87,7 @@ impl Pool {
 
     /// Drops connections that have been idle for too long to be used.
     pub fn sweep(&self) {
-        lock(&self.0).idle.retain(|idle| idle.since.elapsed() < IDLE_SAFE && !idle.sender.is_closed());
+        let now = Instant::now();
+        lock(&self.0).idle.retain(|idle| now.duration_since(idle.since) < IDLE_SAFE && !idle.sender.is_closed());
     }
 }

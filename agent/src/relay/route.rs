@@ -14,6 +14,7 @@ use super::backend::{Backend, Lease, Use, close_all};
 use super::protocol::{Drained, EntryView, MAX_PEERS, Mode};
 use super::stats::{PortCounters, PortStats, ReleaseCounters, now_ms};
 use super::table::Entry;
+use super::workers::Workers;
 
 /// Releases without traffic whose counters are kept.
 const KEPT_RELEASES: usize = 8;
@@ -67,6 +68,7 @@ impl Drop for Counted<'_> {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub limits: Limits,
+    pub workers: Workers,
     /// Connections open on all ports.
     pub open: AtomicU64,
     /// Connections and requests held on all ports.
@@ -76,10 +78,10 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub fn new(limits: Limits) -> Arc<Self> {
+    pub fn new(limits: Limits, workers: Workers) -> Arc<Self> {
         // Above every number that a relay before this one gave.
         let asks = watch::Sender::new(now_ms().saturating_mul(1000));
-        Arc::new(Self { limits, open: AtomicU64::new(0), held: AtomicU64::new(0), asks })
+        Arc::new(Self { limits, workers, open: AtomicU64::new(0), held: AtomicU64::new(0), asks })
     }
 }
 
@@ -94,6 +96,8 @@ pub(super) struct Route {
     pub removed: CancellationToken,
     /// Fires when the relay ends.
     pub stopping: CancellationToken,
+    /// Fires with either.
+    pub ending: CancellationToken,
     pub listen_error: Mutex<Option<String>>,
     target: watch::Sender<Target>,
     entry: Mutex<(Entry, bool)>,
@@ -132,6 +136,7 @@ impl Route {
             shared,
             counters: PortCounters::default(),
             removed: CancellationToken::new(),
+            ending: stopping.child_token(),
             stopping,
             listen_error: Mutex::new(None),
             target,
@@ -183,7 +188,7 @@ impl Route {
             self.asked.store(0, Relaxed);
         }
         if let Some(backend) = left {
-            backend.pool.close();
+            backend.close_pools();
             let mut old = lock(&self.old);
             old.retain(|backend| backend.open() > 0);
             if backend.open() > 0 {
@@ -301,6 +306,12 @@ impl Route {
         }
     }
 
+    /// The route is there no more: what goes through it ends.
+    pub fn remove(&self) {
+        self.removed.cancel();
+        self.ending.cancel();
+    }
+
     /// Whether `backend` is where new traffic goes.
     pub fn is_current(&self, backend: &Arc<Backend>) -> bool {
         Arc::ptr_eq(&self.target.borrow().backend, backend)
@@ -362,7 +373,7 @@ impl Route {
 
     /// Drops kept connections that are too old to be used.
     pub fn sweep(&self) {
-        self.target.borrow().backend.pool.sweep();
+        self.target.borrow().backend.sweep();
     }
 
     pub fn view(&self) -> EntryView {

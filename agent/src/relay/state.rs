@@ -17,6 +17,7 @@ use super::protocol::{
 use super::route::{Route, Shared, lock};
 use super::stats::{LATENCY_BOUNDS_US, StatsView, now_ms};
 use super::table::{Change, Entry};
+use super::workers::Workers;
 use super::{Config, Error};
 
 /// What a change of the table may touch; held while one is made.
@@ -48,7 +49,7 @@ impl Relay {
     ///
     /// # Errors
     /// When the table can neither be read nor stored.
-    pub async fn restore(config: Config) -> Result<Arc<Self>, Error> {
+    pub async fn restore(config: Config, workers: Workers) -> Result<Arc<Self>, Error> {
         let mut store =
             Store::open(&config.state_dir).map_err(|source| Error::State { path: config.state_dir.clone(), source })?;
         let mut table = store.table.clone();
@@ -65,7 +66,7 @@ impl Relay {
                 reserved: BTreeMap::new(),
             }),
             routes: Mutex::new(BTreeMap::new()),
-            shared: Shared::new(config.limits.clone()),
+            shared: Shared::new(config.limits.clone(), workers),
             started_at_ms: now_ms(),
             starts,
             stopping: CancellationToken::new(),
@@ -199,7 +200,7 @@ impl Relay {
         self.reserve_again(&mut changing, port);
         drop(changing);
         if let Some(route) = route {
-            route.removed.cancel();
+            route.remove();
             route.close_everything().await;
         }
         Ok(())

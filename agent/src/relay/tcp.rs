@@ -1,13 +1,18 @@
 //! `tcp` mode: bytes in both directions, each closed on its own; copied while they are few, spliced while they are many.
 
+use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use futures::FutureExt;
 use rustix::net::{Shutdown, shutdown};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+use tokio::net::tcp::ReadHalf;
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use super::backend::{Lease, Use, connect};
@@ -23,15 +28,20 @@ const MUCH: u32 = 8;
 /// How long a connection without traffic keeps its pipe.
 const PIPE_IDLE: Duration = Duration::from_millis(200);
 
+/// Bytes spliced in a row before the worker's other connections get their turn.
+const TURN: usize = 4 << 20;
+
 /// Carries one client connection to its end.
-pub(super) async fn serve(route: Arc<Route>, client: TcpStream) {
-    let Some((lease, upstream)) = reach(&route).await else {
+pub(super) async fn serve(route: Arc<Route>, mut client: TcpStream) {
+    let Some((lease, mut upstream)) = reach(&route).await else {
         return;
     };
     let counters = &lease.backend.counters;
-    let inward = pump(&client, &upstream, &counters.bytes_in, &route);
-    let outward = pump(&upstream, &client, &counters.bytes_out, &route);
+    let ((from_client, to_client), (from_upstream, to_upstream)) = (client.split(), upstream.split());
+    let inward = pump(from_client, to_upstream.as_ref(), &counters.bytes_in, &route);
+    let outward = pump(from_upstream, to_client.as_ref(), &counters.bytes_out, &route);
     tokio::select! {
+        biased;
         _ = async { tokio::try_join!(inward, outward) } => {}
         () = lease.backend.close.cancelled() => {}
         () = route.removed.cancelled() => {}
@@ -56,16 +66,16 @@ async fn reach(route: &Route) -> Option<(Lease, TcpStream)> {
 }
 
 /// Moves bytes until `from` ends, then ends the same direction of `to`.
-async fn pump(from: &TcpStream, to: &TcpStream, moved: &AtomicU64, route: &Route) -> io::Result<()> {
+async fn pump(mut from: ReadHalf<'_>, to: &TcpStream, moved: &AtomicU64, route: &Route) -> io::Result<()> {
     let count = |count: usize| {
         moved.fetch_add(u64::try_from(count).unwrap_or(0), Relaxed);
         route.touch();
     };
     loop {
-        match copy(from, to, count).await? {
+        match copy(&mut from, to, count).await? {
             Copied::End => break,
             Copied::Much(pipe) => {
-                if pass(from, to, &pipe, count).await? == Passed::End {
+                if pass(from.as_ref(), to, &pipe, count).await? == Passed::End {
                     break;
                 }
             }
@@ -83,28 +93,30 @@ enum Copied {
 }
 
 /// Copies bytes through a buffer: the shortest way for questions and answers.
-async fn copy(from: &TcpStream, to: &TcpStream, count: impl Fn(usize)) -> io::Result<Copied> {
+async fn copy(from: &mut ReadHalf<'_>, to: &TcpStream, count: impl Fn(usize)) -> io::Result<Copied> {
     let mut large = 0;
     loop {
-        from.readable().await?;
+        poll_fn(|cx| from.as_ref().poll_read_ready(cx)).await?;
         // An idle connection keeps no buffer.
         let mut buffer = BytesMut::with_capacity(CHUNK);
         loop {
             buffer.clear();
-            match from.try_read_buf(&mut buffer) {
-                Ok(0) => return Ok(Copied::End),
-                Ok(read) => {
-                    send_all(to, &buffer).await?;
-                    count(read);
-                    large = if read >= LARGE { large + 1 } else { 0 };
-                    if large == MUCH
-                        && let Some(pipe) = Pipe::new()
-                    {
-                        return Ok(Copied::Much(pipe));
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
+            // Unlike `try_read`, this remembers that a socket that filled less than the buffer is empty: no second read fails.
+            let Some(read) = from.read_buf(&mut buffer).now_or_never() else { break };
+            let read = read?;
+            if read == 0 {
+                return Ok(Copied::End);
+            }
+            send_all(to, &buffer).await?;
+            count(read);
+            large = if read >= LARGE { large + 1 } else { 0 };
+            if large == MUCH
+                && let Some(pipe) = Pipe::new()
+            {
+                return Ok(Copied::Much(pipe));
+            }
+            if read < CHUNK {
+                break;
             }
         }
     }
@@ -120,12 +132,18 @@ enum Passed {
 
 /// Passes bytes through a pipe for as long as they come.
 async fn pass(from: &TcpStream, to: &TcpStream, pipe: &Pipe, count: impl Fn(usize)) -> io::Result<Passed> {
+    let mut turn = 0;
     loop {
         match pipe.fill(from) {
             Ok(0) => return Ok(Passed::End),
             Ok(taken) => {
                 pipe.empty(to, taken).await?;
                 count(taken);
+                turn += taken;
+                if turn >= TURN {
+                    turn = 0;
+                    yield_now().await;
+                }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let Ok(ready) = timeout(PIPE_IDLE, from.readable()).await else { return Ok(Passed::Idle) };

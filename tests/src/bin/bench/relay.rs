@@ -1,4 +1,5 @@
-//! The relay against a direct connection and against HAProxy, both modes.
+//! The relay against a direct connection and against HAProxy, both modes: as fast as it goes, and at a pace that leaves
+//! room.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -18,8 +19,13 @@ const CLIENTS: usize = 16;
 const SECONDS: f64 = 4.0;
 const BULK: usize = 1 << 30;
 const PIECE: usize = 1 << 18;
+/// What a server's own work on a small request takes.
+const WORK: Duration = Duration::from_millis(1);
+/// Bytes per second of a paced answer: 10 Gbit/s.
+const PACE: f64 = 1.25e9;
 
-/// Answers `GET /` with two bytes and `GET /bulk` with a gigabyte, on kept connections.
+/// Answers `GET /` with two bytes, `GET /work` with the same after a while, `GET /bulk` with a gigabyte, and `GET /paced`
+/// with the same at a pace, on kept connections.
 fn server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("its address");
@@ -36,15 +42,25 @@ fn serve(stream: TcpStream) -> Option<()> {
     let mut reader = BufReader::new(stream);
     let zeros = vec![0; PIECE];
     loop {
-        let bulk = head(&mut reader)?.starts_with("GET /bulk");
+        let first = head(&mut reader)?;
+        let paced = first.starts_with("GET /paced");
+        let bulk = paced || first.starts_with("GET /bulk");
         let length = if bulk { BULK } else { 2 };
         let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
         if bulk {
             reader.get_mut().write_all(answer.as_bytes()).ok()?;
-            for _ in 0..BULK / PIECE {
+            let begun = Instant::now();
+            for piece in 0..BULK / PIECE {
+                let due = Duration::from_secs_f64((piece * PIECE) as f64 / PACE);
+                if let Some(early) = due.checked_sub(begun.elapsed()).filter(|_| paced) {
+                    std::thread::sleep(early);
+                }
                 reader.get_mut().write_all(&zeros).ok()?;
             }
         } else {
+            if first.starts_with("GET /work") {
+                std::thread::sleep(WORK);
+            }
             reader.get_mut().write_all((answer + "ok").as_bytes()).ok()?;
         }
     }
@@ -73,16 +89,20 @@ impl Client {
         Self(BufReader::new(stream))
     }
 
-    fn ask(&mut self) {
-        self.0.get_mut().write_all(b"GET / HTTP/1.1\r\nhost: bench\r\n\r\n").expect("sent");
+    fn send(&mut self, path: &str) {
+        self.0.get_mut().write_all(format!("GET {path} HTTP/1.1\r\nhost: bench\r\n\r\n").as_bytes()).expect("sent");
+    }
+
+    fn ask(&mut self, path: &str) {
+        self.send(path);
         assert!(head(&mut self.0).expect("an answer").contains("200"));
         let mut body = [0; 2];
         self.0.read_exact(&mut body).expect("a body");
     }
 
     /// Bytes per second of one large answer.
-    fn bulk(&mut self) -> f64 {
-        self.0.get_mut().write_all(b"GET /bulk HTTP/1.1\r\nhost: bench\r\n\r\n").expect("sent");
+    fn bulk(&mut self, path: &str) -> f64 {
+        self.send(path);
         let begun = Instant::now();
         head(&mut self.0).expect("an answer");
         let mut left = BULK;
@@ -191,24 +211,24 @@ impl Drop for Haproxy {
 /// Microseconds of requests one after the other on one connection.
 fn latency(address: SocketAddr) -> Samples {
     let mut client = Client::connect(address);
-    (0..500).for_each(|_| client.ask());
+    (0..500).for_each(|_| client.ask("/"));
     let one = |client: &mut Client| {
         let begun = Instant::now();
-        client.ask();
+        client.ask("/");
         begun.elapsed().as_secs_f64() * 1e6
     };
     Samples::of((0..REQUESTS).map(|_| one(&mut client)).collect())
 }
 
 /// Requests per second of several connections at once.
-fn throughput(address: SocketAddr) -> f64 {
+fn throughput(address: SocketAddr, path: &'static str) -> f64 {
     let begun = Instant::now();
     let end = begun + Duration::from_secs_f64(SECONDS);
     let work = move || {
         let mut client = Client::connect(address);
         let mut count = 0_u64;
         while Instant::now() < end {
-            client.ask();
+            client.ask(path);
             count += 1;
         }
         count
@@ -218,30 +238,49 @@ fn throughput(address: SocketAddr) -> f64 {
     count as f64 / begun.elapsed().as_secs_f64()
 }
 
+/// Seconds that all threads of a process have run.
+fn used(pid: u32) -> f64 {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+    let nanoseconds = |thread: std::io::Result<std::fs::DirEntry>| {
+        let text = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<f64>().ok()
+    };
+    threads.filter_map(nanoseconds).sum::<f64>() / 1e9
+}
+
+/// A name, where to connect, and the process between client and server.
+type Way = (&'static str, SocketAddr, Option<u32>);
+
 pub fn measure() -> String {
     let direct = server();
     let relay = Relay::start();
     let haproxy = Haproxy::start(direct);
     let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
-    let ways = [
-        ("direct", direct),
-        ("relay, `tcp`", relay.publish(27001, "tcp", direct)),
-        ("relay, `http`", relay.publish(27002, "http", direct)),
-        ("HAProxy, `tcp`", local(Haproxy::TCP)),
-        ("HAProxy, `http`", local(Haproxy::HTTP)),
+    let (ours, theirs) = (Some(relay.process.id()), Some(haproxy.process.id()));
+    let ways: [Way; 5] = [
+        ("direct", direct, None),
+        ("relay, `tcp`", relay.publish(27001, "tcp", direct), ours),
+        ("relay, `http`", relay.publish(27002, "http", direct), ours),
+        ("HAProxy, `tcp`", local(Haproxy::TCP), theirs),
+        ("HAProxy, `http`", local(Haproxy::HTTP), theirs),
     ];
+    format!("{}\n{}", limits(&ways, &haproxy.version), paced(&ways))
+}
+
+/// As fast as it goes.
+fn limits(ways: &[Way], haproxy: &str) -> String {
     let mut rows = Vec::new();
     let mut base = None;
-    for (name, address) in ways {
+    for &(name, address, _) in ways {
         let latency = latency(address);
         let direct = *base.get_or_insert(latency.median());
-        let bulk = Samples::of((0..3).map(|_| Client::connect(address).bulk() / 1e6).collect());
+        let bulk = Samples::of((0..3).map(|_| Client::connect(address).bulk("/bulk") / 1e6).collect());
         rows.push(vec![
             name.to_owned(),
             figure(latency.median()),
             figure(latency.at(0.99)),
             figure(latency.median() - direct),
-            figure(throughput(address)),
+            figure(throughput(address, "/")),
             figure(bulk.median()),
         ]);
     }
@@ -251,9 +290,41 @@ pub fn measure() -> String {
         &rows,
         &format!(
             "Kept HTTP/1.1 connections over loopback; {REQUESTS} requests one after the other, then {CLIENTS} connections for \
-             {SECONDS} s, then a gigabyte. Client, server and relay share the machine's cores, so throughput is theirs together. \
-             HAProxy {} has a thread per core and splices.",
-            haproxy.version
+             {SECONDS} s, then a gigabyte. Client, server and relay share the machine's cores, and each way uses all of them: \
+             requests/s and MB/s compare processor time, of which any relay needs its own beside that of the direct way. \
+             HAProxy {haproxy} has a thread per core and splices."
+        ),
+    )
+}
+
+/// With cores to spare: what a client of a service that works, or of a network, gets.
+fn paced(ways: &[Way]) -> String {
+    let mut rows = Vec::new();
+    let mut base = None;
+    let share = |part: f64, whole: f64| format!("{:.1}", 100.0 * part / whole);
+    for &(name, address, process) in ways {
+        let rate = throughput(address, "/work");
+        let begun = (Instant::now(), process.map(used));
+        let pace = Samples::of((0..3).map(|_| Client::connect(address).bulk("/paced") / 1e6).collect()).median();
+        let cores = begun.1.zip(process).map(|(before, pid)| (used(pid) - before) / begun.0.elapsed().as_secs_f64());
+        let (all_rate, all_pace) = *base.get_or_insert((rate, pace));
+        rows.push(vec![
+            name.to_owned(),
+            figure(rate),
+            share(rate, all_rate),
+            figure(pace),
+            share(pace, all_pace),
+            cores.map(|cores| format!("{cores:.2}")).unwrap_or_default(),
+        ]);
+    }
+    section(
+        "Relay, with cores to spare",
+        &["way", "requests/s", "% of direct", "MB/s, one connection", "% of direct", "cores used for that"],
+        &rows,
+        &format!(
+            "The same, but the server waits {} ms before each answer to one of {CLIENTS} connections, as for a disk or another \
+             service, and sends the gigabyte at 10 Gbit/s.",
+            WORK.as_millis()
         ),
     )
 }
