@@ -88,7 +88,7 @@ fn what_containers_make_in_a_developers_folder_is_the_developers() {
 
     // As after a reboot: nothing runs, and nothing is mounted.
     stand.host.power_off();
-    let views = clean::views(&stand.host.id());
+    let views = clean::views(stand.host.id());
     let mounted = clean::mounted(&views);
     assert_eq!(mounted.len(), 2, "{mounted:?}");
     for view in &mounted {
