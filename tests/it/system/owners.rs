@@ -20,12 +20,14 @@ services:
     image: python:3.11-slim
     command: [sh, -c, \"touch /src/by-root; exec sleep 1000\"]
     stop_grace_period: 0s
+    restart: always
     volumes: [\"./src:/src\"]
   user:
     image: python:3.11-slim
     user: \"4242:4243\"
     command: [sh, -c, \"cat /src/secret > /src/by-user; exec sleep 1000\"]
     stop_grace_period: 0s
+    restart: always
     volumes: [\"./src:/src\", \"./src/secret:/etc/secret:ro\"]
 ";
 
