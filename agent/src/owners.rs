@@ -34,8 +34,8 @@ struct View {
 struct Known {
     /// Views that this process has made or found, by environment.
     views: BTreeMap<String, Vec<View>>,
-    /// Why an environment's containers see a folder as it is.
-    plain: BTreeMap<String, String>,
+    /// Why containers of an environment that begin so see a folder as it is.
+    plain: BTreeMap<String, BTreeMap<Begins, String>>,
 }
 
 /// The folders of developers that are mounted for containers of this host.
@@ -57,12 +57,13 @@ impl Owners {
     }
 
     /// Where a container that begins as `begins` finds `path`, which lies in the granted folder. That is `path` itself
-    /// where nothing needs to be exchanged, and where that cannot be had: then there is a [`Owners::notice`].
+    /// where nothing needs to be exchanged, and where that cannot be had: then there are [`Owners::notices`].
     pub async fn seen(self: &Arc<Self>, environment: &str, folder: &Folder, begins: Begins, path: &Path) -> PathBuf {
         let Ok(below) = path.strip_prefix(&folder.path) else { return path.to_owned() };
         let asked = {
-            let (owners, environment, folder) = (Arc::clone(self), environment.to_owned(), folder.clone());
-            tokio::task::spawn_blocking(move || owners.view(&environment, &folder, begins))
+            let (owners, begins) = (Arc::clone(self), begins.clone());
+            let (environment, folder) = (environment.to_owned(), folder.clone());
+            tokio::task::spawn_blocking(move || owners.view(&environment, &folder, &begins))
         };
         match asked.await.unwrap_or_else(|why| Err(io::Error::other(why))) {
             Ok(None) => path.to_owned(),
@@ -75,17 +76,17 @@ impl Owners {
                     folder.path.display()
                 );
                 tracing::warn!(environment, "{text}");
-                self.known().plain.insert(environment.to_owned(), text);
+                self.known().plain.entry(environment.to_owned()).or_default().insert(begins, text);
                 path.to_owned()
             }
         }
     }
 
     /// The mounted folder; none: it is seen as it is.
-    fn view(&self, environment: &str, folder: &Folder, begins: Begins) -> io::Result<Option<PathBuf>> {
+    fn view(&self, environment: &str, folder: &Folder, begins: &Begins) -> io::Result<Option<PathBuf>> {
         let owner = std::fs::metadata(&folder.path)?;
         let exchange = match begins {
-            Begins::As { uid, gid } => Exchange::between((owner.uid(), owner.gid()), (uid, gid)),
+            Begins::As { uid, gid } => Exchange::between((owner.uid(), owner.gid()), (*uid, *gid)),
             Begins::Named(_) if owner.uid() == 0 => None,
             Begins::Named(name) => {
                 let text = format!("the image's user {name:?} has no number; say it as `user: UID:GID`");
@@ -97,7 +98,9 @@ impl Owners {
         let view = View { folder: folder.clone(), exchange, at: at.clone() };
         mapped::ensure(&view.folder, view.exchange, &view.at)?;
         let mut known = self.known();
-        known.plain.remove(environment);
+        if let Some(plain) = known.plain.get_mut(environment) {
+            plain.remove(begins);
+        }
         let views = known.views.entry(environment.to_owned()).or_default();
         if !views.contains(&view) {
             views.push(view);
@@ -118,10 +121,10 @@ impl Owners {
         tokio::task::spawn_blocking(all).await.unwrap_or_else(|why| Err(io::Error::other(why)))
     }
 
-    /// Why the environment's containers see a folder as it is, if that is not what its owner would expect.
+    /// Why containers of the environment see a folder as it is, where that is not what its owner would expect.
     #[must_use]
-    pub fn notice(&self, environment: &str) -> Option<String> {
-        self.known().plain.get(environment).cloned()
+    pub fn notices(&self, environment: &str) -> Vec<String> {
+        self.known().plain.get(environment).into_iter().flat_map(BTreeMap::values).cloned().collect()
     }
 
     /// Unmounts what was mounted for an environment, also by an agent before this one.

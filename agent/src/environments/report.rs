@@ -44,7 +44,7 @@ pub fn observed(host: &Host, plan: &Plan, parts: &BTreeMap<String, Part>, diff: 
             .cloned()
             .chain(host.firewall.notice())
             .chain(host.parents.notice(&plan.id))
-            .chain(host.owners.notice(&plan.id))
+            .chain(host.owners.notices(&plan.id))
             .collect(),
         activity: None,
     }

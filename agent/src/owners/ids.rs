@@ -1,7 +1,7 @@
 //! Which numbers of users and groups are exchanged.
 
 /// Whoever a container begins as.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Begins {
     /// Numbers; without one the group is whatever the image says.
     As {

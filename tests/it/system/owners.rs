@@ -30,6 +30,15 @@ services:
     restart: always
     volumes: [\"./src:/src\", \"./src/secret:/etc/secret:ro\"]
 ";
+/// Only the image knows who that is.
+const NAMED: &str = "
+  named:
+    image: python:3.11-slim
+    user: nobody
+    command: [sleep, \"1000\"]
+    stop_grace_period: 0s
+    volumes: [\"./src:/src\"]
+";
 
 /// `muster env up` by the developer.
 fn up(stand: &Stand) {
@@ -100,6 +109,13 @@ fn what_containers_make_in_a_developers_folder_is_the_developers() {
     stand.host.power_on();
     stand.cluster.wait_host(&stand.host.name, "READY", SOON);
     writes_as_the_developer(&src);
+
+    // What cannot be had is told.
+    stand.file("compose.yaml", format!("{STACK}{}", NAMED.trim_start_matches('\n')));
+    up(&stand);
+    stand.muster(&["env", "show", "shop"]).ok().says("the image's user \"nobody\" has no number");
+    let seen = stand.exec("shop", "named", &["stat", "-c", "%u", "/src"]);
+    assert_eq!(seen.stdout.trim(), ASHA.0.to_string(), "as it is: {}", seen.all());
 
     stand.muster(&["env", "down", "shop"]).ok();
     assert_eq!(clean::mounted(&views), Vec::<String>::new(), "nothing stays mounted");
