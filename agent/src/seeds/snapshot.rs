@@ -333,8 +333,8 @@ fn too_slow() -> Failure {
 /// A process that thaws everything when this agent dies or takes too long.
 fn guard(boxes: &[One<'_>]) -> Result<Child, Failure> {
     let failed = |why: std::io::Error| Failure::passing("E_FREEZE", format!("the guard does not start: {why}"));
-    let binary = std::env::current_exe().map_err(failed)?;
-    let mut command = Command::new(binary);
+    // This very program, also after another one has its name.
+    let mut command = Command::new("/proc/self/exe");
     command.arg("thaw").args(boxes.iter().map(|one| format!("{}:{}", one.boxed.id, one.boxed.pid)));
     command.stdin(Stdio::piped()).stdout(Stdio::null()).process_group(0);
     command.spawn().map_err(failed)
