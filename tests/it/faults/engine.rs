@@ -7,7 +7,7 @@ use tests::harness::effects::chosen;
 use tests::harness::namespace::Namespace;
 use tests::harness::real;
 
-use crate::system::stand::{POSTGRES, POSTGRES_AND_REDIS, Stand, query_on};
+use crate::system::stand::{KEPT, POSTGRES, POSTGRES_AND_REDIS, Stand, query_on};
 
 const AWAKE: &str = "x-muster: { idle: { freeze: never, stop: never } }\n";
 const DROWSY: &str = "x-muster: { idle: { freeze: 1s, stop: 2500ms } }\n";
@@ -60,11 +60,8 @@ impl Edge {
         self.has_rows(&self.url(name), rows);
     }
 
-    /// It falls asleep so soon that a client which is slow to come in may find it stopped.
     fn begins_with_a_row(&self, url: &str) {
-        let sql =
-            "create table if not exists kept (n int primary key); insert into kept values (7) on conflict do nothing";
-        eventually(SOON, "it takes a row", || self.query(url, sql));
+        eventually(SOON, "it takes a row", || self.query(url, KEPT));
     }
 
     fn has_rows(&self, url: &str, rows: &str) {

@@ -11,7 +11,7 @@ use tests::harness::condition::{SOON, eventually};
 use tests::harness::effects::chosen;
 use tests::harness::real;
 
-use crate::system::stand::{POSTGRES_AND_REDIS, Stand, query};
+use crate::system::stand::{KEPT, POSTGRES_AND_REDIS, Stand, query};
 
 /// What a seed is made from.
 const INIT: &str = "CREATE TABLE kept (n int); INSERT INTO kept SELECT generate_series(1, 100);";
@@ -247,9 +247,7 @@ fn an_agent_killed_at_any_step_of_falling_asleep_and_waking_loses_nothing() {
     let mut place = Box::open("{ freeze: 1s, stop: 2500ms }", 0);
     place.muster(&["env", "up", "main"]).ok();
     let ask = |place: &Box| place.query("main", "select n from kept");
-    // It falls asleep so soon that a client which is slow to come in may find it stopped.
-    let sql = "create table if not exists kept (n int primary key); insert into kept values (7) on conflict do nothing";
-    eventually(SOON, "it takes a row", || place.query("main", sql));
+    eventually(SOON, "it takes a row", || place.query("main", KEPT));
     let sleeping = place.stand.effects().during(|| place.stand.reaches("main", "ASLEEP"));
     let waking = place.stand.effects().during(|| assert_eq!(ask(&place), Ok("7".to_owned())));
     println!("falling asleep changes {sleeping:?}, waking {waking:?}");

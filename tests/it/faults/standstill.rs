@@ -57,10 +57,9 @@ fn what_stands_still_for_a_snapshot_goes_on_although_its_agent_is_killed_or_hang
 
     // It is there and does nothing: what was taken meanwhile is of no instant, and is thrown away.
     stand.effects().hold_at(at);
-    let began = Instant::now();
     let call = stand.muster(&["env", "snapshot", "third", "one"]).begin();
     all_stand(&stand);
-    all_go_on(&stand, began);
+    all_go_on(&stand, Instant::now());
     assert!(stand.effects().waits_at().is_some(), "the agent still hangs");
     assert_eq!(stand.query("one", "select 6 * 7"), Ok("42".to_owned()));
     stand.effects().release();
