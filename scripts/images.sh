@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Provides the images that the example's stack names, and those of other stores that tests use: pulled where a registry answers, otherwise
-# built from Debian packages under the same names; Elasticsearch from its distribution at Maven Central.
+# built from Debian packages under the same names; Elasticsearch from its distribution at Maven Central. The host with systemd on which
+# tests install Muster is always built.
 #
 #   scripts/images.sh           make sure the example's are there; silent and quick when they are
-#   scripts/images.sh all       the same for all stores
+#   scripts/images.sh all       the same for all stores, and the host with systemd
 #   scripts/images.sh remove    remove those built here and by examples/bot/releases.sh (pulled ones
 #                               stay), and the cached base
 #
@@ -16,6 +17,7 @@ set -euo pipefail
 
 IMAGES=(postgres:15 redis:7 python:3.11-slim)
 STORES=(mariadb:10.11 elasticsearch:6.8.23)
+HOSTS=(muster-host:bookworm)
 # SHA-256 of what Maven Central has of that Elasticsearch.
 ELASTICSEARCH_ZIP=490e9b9fbab9ffb3499938c45850318bd6554d439497842450b60ef22c114fb6
 LABEL=io.muster.demo-image
@@ -233,7 +235,11 @@ remove() {
 
 case ${1:-} in
   '') ensure ;;
-  all) IMAGES+=("${STORES[@]}"); ensure ;;
+  all)
+    IMAGES+=("${STORES[@]}")
+    ensure
+    IMAGES=("${HOSTS[@]}") MUSTER_IMAGES=build
+    ensure ;;
   remove) remove ;;
   *) echo "usage: $0 [all|remove]" >&2; exit 2 ;;
 esac

@@ -255,6 +255,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), E
     let mut relay =
         SpawnConfig::this_binary(config.state_dir.join("relay"), config.relay_socket()).map_err(system("relay"))?;
     relay.ports = ports;
+    relay.foreign = !config.start_relay;
     let client = spawn::ensure_running(&relay).await?;
     let outbox = Arc::new(Outbox::default());
     let host = Arc::new(Host {
@@ -389,7 +390,7 @@ async fn join(config: &Config, facts: &facts::Reader, engine: &dyn Engine) -> Re
 fn tell(seen: &spawn::Supervised) {
     match seen {
         spawn::Supervised::Running(_) => tracing::info!("the relay runs"),
-        spawn::Supervised::Gone => tracing::warn!("the relay is gone; another is started"),
+        spawn::Supervised::Gone => tracing::warn!("the relay is gone; another one is waited for"),
         spawn::Supervised::Failed(why) => tracing::error!(%why, "the relay cannot be started"),
     }
 }

@@ -49,6 +49,7 @@ struct Raw {
     pool: Option<String>,
     pool_floor_bytes: Option<u64>,
     pool_bytes: Option<u64>,
+    start_relay: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -87,6 +88,8 @@ pub struct Config {
     pub release_networks: Vec<String>,
     /// Ports of this host that environments may reach, for example a resolver's.
     pub host_services: Vec<Open>,
+    /// Whether the agent starts the relay when none answers; otherwise a unit of its own does.
+    pub start_relay: bool,
 }
 
 /// A text that is never printed.
@@ -141,6 +144,7 @@ impl Config {
                 .or(raw.socket)
                 .unwrap_or_else(|| raw.state_dir.join("agent.sock")),
             release_networks: raw.release_networks.unwrap_or_default(),
+            start_relay: raw.start_relay.unwrap_or(true),
             host_services: raw
                 .host_services
                 .unwrap_or_default()

@@ -6,6 +6,7 @@ mod diff;
 mod disk;
 mod elasticsearch;
 mod environments;
+mod install;
 mod isolation;
 mod life;
 mod logs;

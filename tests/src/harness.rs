@@ -17,6 +17,7 @@ pub mod example;
 pub mod fleet;
 pub mod grpc;
 pub mod host;
+pub mod machines;
 pub mod namespace;
 pub mod ranges;
 pub mod real;

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use super::client::Client;
 use super::protocol::PortRange;
 
-/// How long a started relay may take until it answers, on a machine that is very busy.
+/// How long a relay may take until it answers, on a machine that is very busy.
 const START_PATIENCE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(5);
 const PING: Duration = Duration::from_millis(50);
@@ -36,6 +36,10 @@ pub struct SpawnConfig {
     pub socket: PathBuf,
     /// Where automatic ports come from.
     pub ports: PortRange,
+    /// Somebody else starts it and keeps it running: it is waited for.
+    pub foreign: bool,
+    /// How long it may take until it answers.
+    pub patience: Duration,
 }
 
 impl SpawnConfig {
@@ -50,6 +54,8 @@ impl SpawnConfig {
             state_dir: state_dir.into(),
             socket: socket.into(),
             ports: PortRange::DEFAULT,
+            foreign: false,
+            patience: START_PATIENCE,
         })
     }
 
@@ -85,16 +91,29 @@ pub enum SpawnError {
         source: io::Error,
     },
     /// It was started, but does not answer.
-    #[error("E_RELAY_START: the relay does not answer within {START_PATIENCE:?} ({ended}); see {}", .log.display())]
+    #[error("E_RELAY_START: the relay does not answer within {after:?} ({ended}); see {}", .log.display())]
     Silent {
+        /// It was waited for so long.
+        after: Duration,
         /// Where it says why.
         log: PathBuf,
         /// Whether it ended.
         ended: String,
     },
+    /// It is not ours to start, and none answers.
+    #[error(
+        "E_RELAY_AWAY: no relay answers at {} within {after:?}, and `start_relay = false` leaves its start to another unit; see `systemctl status muster-relay`",
+        .socket.display()
+    )]
+    Away {
+        /// It was waited for so long.
+        after: Duration,
+        /// Its control socket.
+        socket: PathBuf,
+    },
 }
 
-/// Connects to the relay, or starts it and waits until it answers. The relay outlives the caller.
+/// Connects to the relay, or starts it, unless somebody else does, and waits until it answers. The relay outlives the caller.
 ///
 /// # Errors
 /// When it neither answers nor can be started.
@@ -102,6 +121,9 @@ pub async fn ensure_running(config: &SpawnConfig) -> Result<Client, SpawnError> 
     let client = Client::new(&config.socket);
     if client.ping(Duration::from_millis(200)).await.is_ok() {
         return Ok(client);
+    }
+    if config.foreign {
+        return awaited(config, client).await;
     }
     let log = config.state_dir.join("relay.log");
     let failed = |source| SpawnError::Start { program: config.program.clone(), source };
@@ -118,7 +140,7 @@ pub async fn ensure_running(config: &SpawnConfig) -> Result<Client, SpawnError> 
         .stdout(output)
         .stderr(errors);
     let mut child = command.spawn().map_err(failed)?;
-    let until = Instant::now() + START_PATIENCE;
+    let until = Instant::now() + config.patience;
     loop {
         // Looked at before the question: when ours ended because another one runs, that one answers.
         let ended = child.try_wait().ok().flatten();
@@ -131,10 +153,21 @@ pub async fn ensure_running(config: &SpawnConfig) -> Result<Client, SpawnError> 
             let ended = ended.map_or("it runs".to_owned(), |status| status.to_string());
             let _ = child.start_kill();
             tokio::spawn(async move { child.wait().await });
-            return Err(SpawnError::Silent { log, ended });
+            return Err(SpawnError::Silent { after: config.patience, log, ended });
         }
         sleep(POLL).await;
     }
+}
+
+async fn awaited(config: &SpawnConfig, client: Client) -> Result<Client, SpawnError> {
+    let until = Instant::now() + config.patience;
+    while client.ping(PING).await.is_err() {
+        if Instant::now() >= until {
+            return Err(SpawnError::Away { after: config.patience, socket: config.socket.clone() });
+        }
+        sleep(POLL).await;
+    }
+    Ok(client)
 }
 
 fn open_log(dir: &Path, log: &Path) -> io::Result<File> {
@@ -150,7 +183,7 @@ fn open_log(dir: &Path, log: &Path) -> io::Result<File> {
 pub enum Supervised {
     /// The relay answers; `Client::table` says how often it was started.
     Running(Client),
-    /// It is gone and will be started again at once.
+    /// It is gone; it is started again, or waited for, at once.
     Gone,
     /// It could not be started; tried again after a pause.
     Failed(SpawnError),

@@ -66,9 +66,16 @@ impl Edge {
 
     fn has_rows(&self, url: &str, rows: &str) {
         eventually(SOON, "it has its data", || {
-            let count = self.query(url, "select count(*) from kept")?;
+            let count = self.query(url, "select count(*) from kept").map_err(|why| self.how_it_stands(&why))?;
             if count == rows { Ok(()) } else { Err(count) }
         });
+    }
+
+    /// With what a failed wait is explained.
+    fn how_it_stands(&self, why: &str) -> String {
+        let told = |words: &[&str]| self.stand.host.command(words).unwrap_or_else(|why| why);
+        let containers = told(&["docker", "ps", "-a", "--no-trunc"]);
+        format!("{why}\n{containers}\n{}", self.muster(&["env", "list", "--output", "json"]).run().all())
     }
 
     fn without(&self, name: &str) {

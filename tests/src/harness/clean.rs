@@ -14,10 +14,11 @@ pub const LABEL: &str = "io.muster.it";
 /// Folders of clusters begin so; the id of their process follows.
 pub const PREFIX: &str = "muster-it-";
 
-/// Processes whose command line names `folder`, zombies apart.
+/// Processes whose command line names something in `folder`, zombies apart.
 #[must_use]
 pub fn processes(folder: &Path) -> Vec<u32> {
-    let needle = folder.to_string_lossy().into_owned();
+    // With its end: the folder of cluster 1 begins the one of cluster 10.
+    let needle = format!("{}/", folder.display());
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     entries
         .flatten()

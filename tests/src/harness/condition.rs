@@ -5,15 +5,17 @@ use std::time::{Duration, Instant};
 /// How long whatever should be quick may take on a busy machine.
 pub const SOON: Duration = Duration::from_secs(60);
 
-/// What `look` finds; none: it found nothing within `limit`. Looks again after each `pause`.
+/// What `look` finds; none: it found nothing within `limit`. Looks again after each `pause`, or after as long as a look
+/// takes: whoever waits by starting programs leaves the processor to those it waits for.
 pub fn within<T>(limit: Duration, pause: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + limit;
     loop {
+        let began = Instant::now();
         let found = look();
         if found.is_some() || Instant::now() >= end {
             return found;
         }
-        std::thread::sleep(pause);
+        std::thread::sleep(began.elapsed().max(pause));
     }
 }
 

@@ -41,6 +41,8 @@ fn spawn_config(dir: &Path) -> SpawnConfig {
         state_dir: dir.join("state"),
         socket: dir.join("relay.sock"),
         ports: PortRange::DEFAULT,
+        foreign: false,
+        patience: Duration::from_secs(10),
     }
 }
 
@@ -118,7 +120,7 @@ async fn a_relay_that_cannot_start_says_where_to_look() {
     let mut config = spawn_config(dir.path());
     config.leading = vec!["-c".into(), "echo broken >&2; exit 3".into()];
     match ensure_running(&config).await {
-        Err(SpawnError::Silent { log, ended }) => {
+        Err(SpawnError::Silent { log, ended, .. }) => {
             assert_eq!(std::fs::read_to_string(log).expect("a log"), "broken\n");
             assert!(ended.contains('3'), "{ended}");
         }
@@ -126,4 +128,20 @@ async fn a_relay_that_cannot_start_says_where_to_look() {
     }
     config.program = "/nonexistent/relay".into();
     assert!(matches!(ensure_running(&config).await, Err(SpawnError::Start { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_that_another_unit_starts_is_waited_for_and_not_started() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let foreign =
+        |patience| SpawnConfig { foreign: true, patience: Duration::from_millis(patience), ..spawn_config(dir.path()) };
+    let away = ensure_running(&foreign(10)).await.expect_err("nobody started it");
+    assert!(away.to_string().starts_with("E_RELAY_AWAY: "), "{away}");
+    assert!(!dir.path().join("state").exists(), "nothing was begun");
+    let patient = foreign(60_000);
+    let waiting = tokio::spawn(async move { ensure_running(&patient).await });
+    let started = ensure_running(&spawn_config(dir.path())).await.expect("it starts");
+    let found = waiting.await.expect("it ends").expect("it answers");
+    assert_eq!(found.table().await.expect("an answer").pid, started.table().await.expect("an answer").pid);
+    kill(started.table().await.expect("an answer").pid);
 }

@@ -1,0 +1,151 @@
+//! Machines with systemd and sshd, as an operator's Ansible finds them; containers of this machine's engine.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use super::clean::{self, LABEL};
+use super::condition::eventually;
+use super::docker::Engine;
+use super::{binaries, ranges};
+
+/// What they are made from, see `scripts/images.sh`.
+const IMAGE: &str = "muster-host:bookworm";
+/// Where the engine of this machine is seen in them.
+pub const ENGINE: &str = "/run/engine.sock";
+
+/// Some machines, and the key that opens them. Removed when dropped.
+#[derive(Debug)]
+pub struct Machines {
+    folder: PathBuf,
+    engine: Engine,
+}
+
+impl Machines {
+    /// Starts one of each name, and waits until its systemd calls it running.
+    ///
+    /// # Panics
+    /// One does not start.
+    #[must_use]
+    pub fn start(names: &[&str]) -> Self {
+        clean::sweep();
+        let name = format!("{}{}-{}", clean::PREFIX, std::process::id(), ranges::next_cluster());
+        let folder = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let machines = Self { folder, engine: Engine::default() };
+        let key = machines.key();
+        let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f", &key]).output();
+        assert!(made.as_ref().is_ok_and(|out| out.status.success()), "ssh-keygen: {made:?}");
+        let public = std::fs::read_to_string(format!("{key}.pub")).expect("a public key");
+        let open =
+            format!("mkdir -m 700 /root/.ssh; echo '{}' > /root/.ssh/authorized_keys; ssh-keygen -A", public.trim());
+        for name in names {
+            machines.boot(name);
+            machines.run(name, &["sh", "-c", &open]).expect("it takes a key");
+        }
+        for name in names {
+            machines.is_up(name);
+        }
+        machines
+    }
+
+    fn boot(&self, name: &str) {
+        let label = format!("{LABEL}={}", self.label());
+        let socket = format!("/var/run/docker.sock:{ENGINE}");
+        let container = self.container(name);
+        let mut words = vec!["run", "-d", "--name", &container, "--hostname", name, "--label", &label];
+        words.extend(["--cap-add", "SYS_ADMIN", "--cap-add", "NET_ADMIN"]);
+        words.extend(["--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"]);
+        words.extend(["--tmpfs", "/run", "--tmpfs", "/run/lock", "-v", "/sys/fs/cgroup:/sys/fs/cgroup:rw"]);
+        words.extend(["-v", &socket, IMAGE]);
+        self.engine.run(&words);
+    }
+
+    fn is_up(&self, name: &str) {
+        eventually(Duration::from_secs(60), &format!("{name} is up"), || {
+            self.run(name, &["systemctl", "is-system-running"]).map(drop)
+        });
+    }
+
+    /// Everything in it ends and begins again.
+    pub fn reboot(&self, name: &str) {
+        self.engine.run(&["restart", "--time", "30", &self.container(name)]);
+        self.is_up(name);
+    }
+
+    fn label(&self) -> String {
+        self.folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    fn container(&self, name: &str) -> String {
+        format!("{}-{name}", self.label())
+    }
+
+    fn key(&self) -> String {
+        self.folder.join("key").to_string_lossy().into_owned()
+    }
+
+    /// A file or folder of the test's own.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Its address.
+    #[must_use]
+    pub fn address(&self, name: &str) -> String {
+        self.engine.run(&["inspect", "--format", "{{.NetworkSettings.IPAddress}}", &self.container(name)])
+    }
+
+    /// Standard output of a command of root on it.
+    ///
+    /// # Errors
+    /// Its standard error, when it fails.
+    pub fn run(&self, name: &str, words: &[&str]) -> Result<String, String> {
+        let container = self.container(name);
+        self.engine.try_run(&[&["exec", container.as_str()], words].concat())
+    }
+
+    /// What `ansible-playbook ansible/site.yaml` prints with these groups of hosts and these further words.
+    ///
+    /// # Panics
+    /// It fails.
+    pub fn ansible(&self, groups: &serde_json::Value, more: &[&str]) -> String {
+        let inventory = self.path("inventory.json");
+        let key = self.key();
+        let options = format!(
+            "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o ControlPath={}/%C",
+            self.folder.display()
+        );
+        let all = serde_json::json!({ "all": {
+            "vars": {
+                "ansible_user": "root",
+                "ansible_ssh_private_key_file": key,
+                "ansible_ssh_common_args": options,
+                "muster_coordinator_binary": binaries::muster(),
+                "muster_agent_binary": binaries::agent(),
+            },
+            "children": groups,
+        }});
+        std::fs::write(&inventory, all.to_string()).expect("an inventory");
+        let out = Command::new("ansible-playbook")
+            .arg("-i")
+            .arg(&inventory)
+            .arg("site.yaml")
+            .args(more)
+            .current_dir(binaries::root().join("ansible"))
+            .env("ANSIBLE_HOME", self.path("ansible"))
+            .env("ANSIBLE_LOCAL_TEMP", self.path("ansible"))
+            .output()
+            .expect("ansible-playbook runs");
+        let printed = String::from_utf8_lossy(&out.stdout).into_owned();
+        assert!(out.status.success(), "{printed}\n{}", String::from_utf8_lossy(&out.stderr));
+        printed
+    }
+}
+
+impl Drop for Machines {
+    fn drop(&mut self) {
+        clean::cluster(&self.folder);
+    }
+}
