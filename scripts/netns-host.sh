@@ -92,6 +92,8 @@ start_engine() {
     if begin_engine; then return; fi
   done
   echo "netns-host: the engine of '$NAME' did not come up:" >&2
+  # What a Go program says before its stacks, which are long.
+  grep -aE '^(panic|fatal error|failed to start)' "$DIR/dockerd.log" | tail -n 3 >&2 || true
   tail -n 5 "$DIR/dockerd.log" >&2
   return 1
 }

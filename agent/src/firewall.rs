@@ -34,7 +34,7 @@ pub enum Standing {
 /// What was written last.
 #[derive(Debug, Default)]
 struct Written {
-    /// For these environments.
+    /// For these environments; none: it is not known to be there.
     environments: Option<BTreeSet<String>>,
     /// As the kernel printed it right after.
     lines: BTreeMap<Family, Vec<String>>,
@@ -161,19 +161,22 @@ impl Firewall {
     async fn write(&self, written: &mut Written, wanted: BTreeSet<String>) {
         let wall = self.wall(wanted);
         let mut standing = if wall.environments.is_empty() { Standing::Idle } else { Standing::Enforced };
-        written.environments = Some(wall.environments.clone());
+        // Whoever waits for this may be dropped in the middle: it counts once all of it is there.
+        written.environments = None;
         for family in self.families() {
             match self.apply(&wall, family).await {
                 Ok(lines) => {
                     written.lines.insert(family, lines);
                 }
+                // Tried again at the next look.
                 Err(why) => {
-                    // Tried again at the next look.
-                    written.environments = None;
                     standing = Standing::Not(why);
                     break;
                 }
             }
+        }
+        if !matches!(standing, Standing::Not(_)) {
+            written.environments = Some(wall.environments.clone());
         }
         if let Standing::Not(why) = &standing {
             // Without environments nobody misses them.
@@ -330,6 +333,34 @@ mod tests {
         tables.refuse(None);
         assert_eq!(firewall.check().await, None);
         assert_eq!(firewall.notice(), None);
+    }
+
+    /// Found with the engine killed at each step of a clone: what else was being made failed, and the wall was dropped.
+    #[tokio::test]
+    async fn whoever_is_dropped_while_it_writes_leaves_nothing_that_passes_for_written() {
+        for steps in 0..100 {
+            let tables = Memory::default();
+            let firewall = firewall("0000000000aa", &tables);
+            firewall.add(["00000000e001".to_owned()]).await;
+            let mut dropped = Box::pin(firewall.add(["00000000e002".to_owned()]));
+            let mut ended = false;
+            for _ in 0..steps {
+                ended = ended || futures::poll!(&mut dropped).is_ready();
+            }
+            drop(dropped);
+            firewall.add(["00000000e002".to_owned()]).await;
+            let wall = firewall.wall(lock(&firewall.wanted).clone());
+            for family in [Family::V4, Family::V6] {
+                let own = wall.own(&tables.read(family).await.expect("read"));
+                assert_eq!(own.len(), wall.rules(family).len(), "dropped after {steps} steps: {own:?}");
+            }
+            assert_eq!(firewall.check().await, None, "dropped after {steps} steps");
+            if ended {
+                assert!(steps > 4, "it was dropped in between");
+                return;
+            }
+        }
+        panic!("it does not end");
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@
 mod entry;
 mod record;
 mod tree;
+mod writer;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -29,7 +30,8 @@ use crate::pool::Pool;
 use crate::state::environments::Folder;
 use entry::Entry;
 use record::Record;
-use tree::{Incoming, Tree};
+use tree::Tree;
+use writer::Writer;
 
 /// Most entries of one folder.
 const MOST_ENTRIES: usize = 50_000;
@@ -126,9 +128,11 @@ pub async fn run(
         // Written before any content: what is begun is known to be ours after a kill.
         tokio::task::block_in_place(|| tree.record().write(&home)).map_err(failed)?;
         link.wanted(&missing).await?;
-        for name in &missing {
-            link.content(&mut tree, name, &mut done).await?;
-        }
+        let writer = Writer::begin(tree, missing, done);
+        let came = link.contents(&writer).await;
+        let written = writer.end().await;
+        came?;
+        (tree, done) = written?;
         if whole {
             tree.record_mut().whole = true;
         }
@@ -220,29 +224,20 @@ impl Link<'_> {
         self.send(Part::Wanted(v1::SyncWanted { paths: Vec::new(), last: true })).await
     }
 
-    /// Takes the content of one file.
-    async fn content(&mut self, tree: &mut Tree, name: &str, done: &mut v1::SyncDone) -> Result<(), Failure> {
-        let mut incoming: Result<Incoming, String> = tree.incoming(name);
-        loop {
-            let Some(part) = self.next().await else { return Err(gone()) };
-            let Part::Content(piece) = part else { continue };
-            if piece.path != name {
-                let text = format!("the content of {:?} came where {name:?} was expected", piece.path);
-                return Err(Failure::lasting("E_SYNC_BROKEN", text));
+    /// Hands on the contents that were asked for, as long as the writer takes them.
+    async fn contents(&mut self, writer: &Writer) -> Result<(), Failure> {
+        for _ in 0..writer.files() {
+            loop {
+                let Some(part) = self.next().await else { return Err(gone()) };
+                let Part::Content(piece) = part else { continue };
+                let last = piece.last;
+                if !writer.take(piece).await {
+                    return Ok(());
+                }
+                if last {
+                    break;
+                }
             }
-            incoming = incoming.and_then(|mut incoming| {
-                tokio::task::block_in_place(|| incoming.write(&piece.data)).map(|()| incoming)
-            });
-            if piece.last {
-                break;
-            }
-        }
-        match incoming.and_then(|incoming| tokio::task::block_in_place(|| tree.finish(incoming))) {
-            Ok(bytes) => {
-                done.files += 1;
-                done.bytes += bytes;
-            }
-            Err(why) => done.problems.push(format!("{name}: {why}")),
         }
         Ok(())
     }

@@ -116,7 +116,7 @@ async fn only_members_of_a_rollout_are_given_the_image_of_its_release() {
 }
 
 #[tokio::test]
-async fn a_host_that_claims_to_have_a_release_of_another_target_is_not_given_its_image() {
+async fn a_host_that_claims_to_have_a_release_of_another_target_is_not_believed_and_not_given_its_image() {
     let server = Server::start().await;
     let staging = "  staging:\n    members: app=bot,env=staging\n    expose: { web: 8081, mode: http }\n    \
                    rollout: { min_healthy_time: 1s, bake_time: 0s, final_bake_time: 0s, waves: [100%] }\n";
@@ -157,11 +157,17 @@ async fn a_host_that_claims_to_have_a_release_of_another_target_is_not_given_its
     for target in ["bot/staging", "bot/production"] {
         session.send(Up::Step(report(&TargetRef::parse(target).unwrap(), &claim, ""))).await;
     }
-    until("the claim is stored", async || {
+    // Of its own target it is believed.
+    let own = TargetRef::parse("bot/staging").unwrap();
+    let honest = Report { stamp: Stamp { run: 9, number: 2 }, current: None, routed: None, ..claim };
+    session.send(Up::Step(report(&own, &honest, ""))).await;
+    let members = until("what it tells next is stored", async || {
         let members = store.read(|view| Box::pin(async move { view.member_list_of_host(host).await })).await.unwrap();
-        members.iter().any(|row| row.report.as_ref().is_some_and(|report| report.current == Some(id))).then_some(())
+        let told = members.iter().any(|row| row.report.as_ref().is_some_and(|report| report.stamp == honest.stamp));
+        told.then_some(members)
     })
     .await;
+    assert!(members.iter().all(|row| row.report.as_ref().is_none_or(|report| report.releases().all(|it| it != id))));
     refused(&server, &liar, &image).await;
     served(&server, &member, &image).await;
     agent.abort();

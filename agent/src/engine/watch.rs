@@ -15,6 +15,15 @@ pub struct Watch {
     told: Arc<Told>,
 }
 
+/// How a container ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct End {
+    /// Its exit status; none: it is gone.
+    pub code: Option<i32>,
+    /// The engine was away while it ran: it may have been ended with the engine, and not by itself.
+    pub engine_was_away: bool,
+}
+
 #[derive(Debug)]
 struct Told {
     started: broadcast::Sender<Ended>,
@@ -42,16 +51,17 @@ impl Watch {
         self.told.ended.subscribe()
     }
 
-    /// Waits until the container does not run, and answers its exit status; none when it is gone.
-    /// While the engine is away it waits on: nothing is known.
-    pub async fn exit(&self, id: &str) -> Option<i32> {
+    /// Waits until the container does not run. While the engine is away it waits on: nothing is known.
+    pub async fn end(&self, id: &str) -> End {
         let mut endings = self.subscribe();
+        let mut engine_was_away = false;
         loop {
             match self.look(id).await {
-                Ok(Some(Run::Exited(code))) => return Some(code),
-                Ok(None) => return None,
+                Ok(Some(Run::Exited(code))) => return End { code: Some(code), engine_was_away },
+                Ok(None) => return End { code: None, engine_was_away },
                 Ok(Some(_)) => {}
                 Err(_) => {
+                    engine_was_away = true;
                     tokio::time::sleep(Duration::from_millis(500)).await;
                     continue;
                 }
@@ -60,10 +70,19 @@ impl Watch {
                 match endings.recv().await {
                     Ok(Some(other)) if other != id => {}
                     Err(broadcast::error::RecvError::Closed) => return std::future::pending().await,
+                    Ok(None) => {
+                        engine_was_away = true;
+                        break;
+                    }
                     Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => break,
                 }
             }
         }
+    }
+
+    /// Waits until the container does not run, and answers its exit status; none when it is gone.
+    pub async fn exit(&self, id: &str) -> Option<i32> {
+        self.end(id).await.code
     }
 
     async fn look(&self, id: &str) -> Result<Option<Run>> {
@@ -133,5 +152,25 @@ mod tests {
         assert_eq!(watch.exit(&made.id).await, Some(3));
         fake.remove(&made.id).await.expect("removed");
         assert_eq!(watch.exit(&made.id).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_while_the_engine_was_away_is_told_as_such() {
+        let fake = Arc::new(Fake::new());
+        let watch = Watch::begin(fake.clone(), "h".to_owned());
+        let spec = ContainerSpec { name: "c".to_owned(), host: "h".to_owned(), ..ContainerSpec::default() };
+        let made = adopt::container(fake.as_ref(), &spec).await.expect("made");
+        fake.start(&made.id).await.expect("started");
+        fake.subscribed("h").await;
+        let waiting = tokio::spawn({
+            let (watch, id) = (watch.clone(), made.id.clone());
+            async move { watch.end(&id).await }
+        });
+        fake.away(true);
+        fake.exit("c", 137);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        fake.away(false);
+        assert_eq!(waiting.await.expect("not cancelled"), End { code: Some(137), engine_was_away: true });
+        assert_eq!(watch.end(&made.id).await, End { code: Some(137), engine_was_away: false });
     }
 }

@@ -433,11 +433,11 @@ impl<'a> Pass<'a> {
             }
             // Taken where it is decided over.
             Event::Used(..) => {}
-            Event::Ended { service, instance, code, lines, out_of_memory } => {
+            Event::Ended { service, instance, code, lines, out_of_memory, engine_was_away } => {
                 let Some(part) = self.part(&service, instance) else { return };
                 match code {
                     Some(code) => {
-                        let pause = part.ended(code, lines, out_of_memory);
+                        let pause = part.ended(code, lines, out_of_memory, engine_was_away);
                         self.later(pause, Event::PauseOver(service, instance));
                     }
                     None => part.vanished(),

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use super::failure::Failure;
 use super::health;
 use super::launch::Launched;
+use crate::engine::watch::End;
 use crate::engine::{ContainerSpec, last_lines};
 use crate::host::Host;
 
@@ -28,6 +29,8 @@ pub(super) enum Event {
         code: Option<i32>,
         lines: Vec<String>,
         out_of_memory: bool,
+        /// It may not have ended by itself.
+        engine_was_away: bool,
     },
     PauseOver(String, u64),
     /// How the environment is used, and how much memory it has.
@@ -42,9 +45,9 @@ pub(super) async fn watch_end(
     instance: u64,
     id: String,
 ) {
-    let code = host.watch.exit(&id).await;
+    let End { code, engine_was_away } = host.watch.end(&id).await;
     let lines = if code.is_some() { last_lines(host.engine.as_ref(), &id, LINES).await } else { Vec::new() };
     let found = host.engine.inspect(&id).await;
     let out_of_memory = matches!(found, Ok(Some(found)) if found.out_of_memory);
-    let _ = send.send(Event::Ended { service, instance, code, lines, out_of_memory });
+    let _ = send.send(Event::Ended { service, instance, code, lines, out_of_memory, engine_was_away });
 }

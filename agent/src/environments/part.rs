@@ -111,11 +111,16 @@ impl Part {
         }
     }
 
-    /// It ended by itself. Answers the pause before another start.
-    pub fn ended(&mut self, code: i32, lines: Vec<String>, out_of_memory: bool) -> Duration {
+    /// It ended. Answers the pause before another start. What may have ended `with_engine` is not held against it.
+    pub fn ended(&mut self, code: i32, lines: Vec<String>, out_of_memory: bool, with_engine: bool) -> Duration {
         let ran = self.started.map(|at| at.elapsed()).unwrap_or_default();
         self.unwatch();
-        self.known.restarts = if ran >= STABLE { 1 } else { self.known.restarts + 1 };
+        self.known.restarts = match (with_engine, ran >= STABLE) {
+            (true, true) => 0,
+            (true, false) => self.known.restarts,
+            (false, true) => 1,
+            (false, false) => self.known.restarts + 1,
+        };
         self.known.seen = Seen::Ended { code: Some(code), was_ready: self.was_ready, pause_over: false };
         self.address = None;
         self.last_lines = lines;
@@ -159,5 +164,29 @@ impl Part {
         self.known.seen = Seen::Startable;
         self.container = None;
         self.address = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_ends_again_and_again_waits_longer_and_who_ended_with_its_engine_does_not() {
+        let mut part = Part::default();
+        let mut end = |with_engine| {
+            part.starting();
+            part.ended(1, Vec::new(), false, with_engine)
+        };
+        let by_itself: Vec<Duration> = (0..3).map(|_| end(false)).collect();
+        assert_eq!(by_itself, [PAUSES.0, PAUSES.0 * 2, PAUSES.0 * 4]);
+        assert_eq!([end(true), end(true)], [PAUSES.0 * 4; 2]);
+        assert_eq!(end(false), PAUSES.0 * 8);
+        let mut part = Part::default();
+        for _ in 0..10 {
+            part.starting();
+            assert_eq!(part.ended(0, Vec::new(), false, true), PAUSES.0);
+        }
+        assert_eq!(part.known.restarts, 0);
     }
 }

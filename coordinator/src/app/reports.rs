@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use domain::environment::{EnvironmentState, Observed, Wanted};
 use domain::hello::{self, Fenced, Merge, Standing};
 use domain::host::{Facts, Liveness};
-use domain::ids::{EnvironmentId, HostId};
+use domain::ids::{EnvironmentId, HostId, ReleaseId};
 use domain::name::TargetRef;
 use domain::seed::DataObserved;
+use domain::step::report::Report;
 use proto::convert::step::Reported;
 
 use super::environments::SECRET;
@@ -408,9 +409,32 @@ pub async fn step(ctx: &Ctx, agent: &Agent, told: Reported) -> Result<bool> {
                 if hello::merge(stored.report.as_ref(), &told.report) != Merge::Newer {
                     return Ok(false);
                 }
+                if let Some(release) = foreign(tx, &agent.project, &told, stored.report.as_ref()).await? {
+                    tracing::warn!(host = %agent.name, target = %told.target, %release, "it tells of a release of another target; not taken in");
+                    return Ok(false);
+                }
                 tx.member_report_put(&agent.project, &told.target, agent.id, Some(&told.report), ctx.now()).await?;
                 Ok::<_, Error>(true)
             })
         })
         .await
+}
+
+/// A release that is told of and is another target's. What a host has becomes what it goes back to: who claimed to have
+/// another target's would be ordered to run it, with its settings.
+async fn foreign(
+    tx: &mut dyn Tx,
+    project: &str,
+    told: &Reported,
+    before: Option<&Report>,
+) -> Result<Option<ReleaseId>> {
+    let known: BTreeSet<ReleaseId> = before.into_iter().flat_map(Report::releases).collect();
+    let new: BTreeSet<ReleaseId> = told.report.releases().filter(|id| !known.contains(id)).collect();
+    for id in new {
+        let known = tx.release_get(id).await?;
+        if known.is_some_and(|row| row.project != project || row.release.target != told.target) {
+            return Ok(Some(id));
+        }
+    }
+    Ok(None)
 }

@@ -4,6 +4,7 @@ mod scan;
 mod watch;
 
 use std::collections::BTreeSet;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -11,7 +12,6 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use proto::v1;
 use proto::v1::sync_part::Part;
-use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
 use tonic::Streaming;
 
@@ -27,6 +27,8 @@ pub use watch::Changes;
 const CHUNK: usize = 64 << 10;
 /// Entries of one message.
 const ENTRIES: usize = 500;
+/// Pieces that are read before they are sent, 2 MiB at most.
+const AHEAD: usize = 32;
 /// An environment that was only just wanted is known to its host within.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -237,7 +239,7 @@ fn ended() -> Error {
 
 impl Session {
     async fn open(client: &Client, environment: &str) -> Result<Self, Error> {
-        let (up, requests) = mpsc::channel(4);
+        let (up, requests) = mpsc::channel(AHEAD);
         let start = v1::SyncStart { environment: environment.to_owned() };
         let first = v1::SyncRequest { part: Some(v1::sync_request::Part::Start(start)) };
         up.send(first).await.map_err(|_| ended())?;
@@ -288,16 +290,11 @@ impl Session {
             }
         }
         let listed: BTreeSet<&str> = entries.iter().map(|entry| entry.path.as_str()).collect();
-        for path in wanted {
-            // Nothing leaves this folder because somebody asks for it.
-            if !listed.contains(path.as_str()) {
-                return Err(Error::usage(
-                    "E_SYNC_PROTOCOL",
-                    format!("the host asks for {path:?}, which was not listed"),
-                ));
-            }
-            self.content(folder, path).await?;
+        // Nothing leaves this folder because somebody asks for it.
+        if let Some(path) = wanted.iter().find(|path| !listed.contains(path.as_str())) {
+            return Err(Error::usage("E_SYNC_PROTOCOL", format!("the host asks for {path:?}, which was not listed")));
         }
+        self.contents(folder, wanted).await?;
         loop {
             if let Part::Done(done) = self.next().await? {
                 return Ok(done);
@@ -316,21 +313,31 @@ impl Session {
         }
     }
 
-    async fn content(&mut self, folder: &Path, path: String) -> Result<(), Error> {
-        // What has gone since ends here: the host keeps what it has, and the next round tells it.
-        let mut file = tokio::fs::File::open(folder.join(&path)).await.ok();
-        loop {
-            let mut data = Vec::new();
-            let read = match &mut file {
-                Some(file) => file.take(CHUNK as u64).read_to_end(&mut data).await.is_ok(),
-                None => false,
-            };
-            // A small file is one message.
-            let last = !read || data.len() < CHUNK;
-            self.send(Part::Content(v1::SyncContent { path: path.clone(), data: data.into(), last })).await?;
-            if last {
-                return Ok(());
-            }
+    async fn contents(&mut self, folder: &Path, wanted: Vec<String>) -> Result<(), Error> {
+        let (pieces, mut read) = mpsc::channel(AHEAD);
+        let folder = folder.to_owned();
+        // It ends by itself when nobody takes its pieces any more.
+        tokio::task::spawn_blocking(move || wanted.iter().all(|path| pieces_of(&folder, path, &pieces)));
+        while let Some(piece) = read.recv().await {
+            self.send(Part::Content(piece)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads a file in pieces; a small one is one. False: nobody takes them. What has gone since ends where it is: the host keeps
+/// what it has, and the next round tells it.
+fn pieces_of(folder: &Path, path: &str, pieces: &mpsc::Sender<v1::SyncContent>) -> bool {
+    let mut file = std::fs::File::open(folder.join(path)).ok();
+    loop {
+        let mut data = Vec::new();
+        let read = file.as_mut().is_some_and(|file| file.take(CHUNK as u64).read_to_end(&mut data).is_ok());
+        let last = !read || data.len() < CHUNK;
+        if pieces.blocking_send(v1::SyncContent { path: path.to_owned(), data: data.into(), last }).is_err() {
+            return false;
+        }
+        if last {
+            return true;
         }
     }
 }
