@@ -18,7 +18,7 @@ pub mod fake;
 pub mod spec;
 pub mod watch;
 
-pub use spec::{ContainerSpec, Labels, MountSpec, NetworkSpec, Rights, VolumeSpec};
+pub use spec::{ContainerSpec, FoundVolume, Labels, MountSpec, NetworkSpec, Rights, VolumeSpec};
 
 /// Why the engine did not do something.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -274,8 +274,8 @@ pub trait Engine: Send + Sync + fmt::Debug {
 
     /// Makes a volume bound to a folder. The engine answers success for an existing one.
     async fn create_volume(&self, spec: &VolumeSpec) -> Result<()>;
-    /// Labels of the volume of that name: none if there is no volume, `Some(None)` for a foreign one.
-    async fn volume(&self, name: &str) -> Result<Option<Option<Labels>>>;
+    /// The volume of that name; none if there is none.
+    async fn volume(&self, name: &str) -> Result<Option<FoundVolume>>;
     /// Names and labels of all volumes of a host id.
     async fn volumes(&self, host: &str) -> Result<Vec<(String, Labels)>>;
     /// Removes a volume; a missing one is success. Its folder stays.

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use agent::engine::Engine;
 use agent::engine::docker::Docker;
 use agent::engine::watch::Watch;
+use agent::engine::{Engine, FoundVolume, Labels, VolumeSpec, adopt};
 use agent::environments::{Environments, View, Wanted};
 use agent::failpoints::Failpoints;
 use agent::firewall::Firewall;
@@ -24,6 +24,7 @@ use agent::state::State;
 use domain::environment::EnvironmentState;
 use proto::v1;
 
+const SOCKET: &str = "/var/run/docker.sock";
 const ID: &str = "0189abcd-0000-7000-8000-00000000d0c1";
 
 fn wanted() -> bool {
@@ -48,7 +49,7 @@ impl Drop for Unmount {
 }
 
 async fn host(folder: &Path) -> Arc<Host> {
-    let engine: Arc<dyn Engine> = Arc::new(Docker::new(Path::new("/var/run/docker.sock")));
+    let engine: Arc<dyn Engine> = Arc::new(Docker::new(Path::new(SOCKET)));
     let socket = folder.join("relay.sock");
     let relay = agent::relay::Config::new(folder.join("relay"), socket.clone()).expect("a relay");
     tokio::spawn(agent::relay::run(relay, std::future::pending()));
@@ -144,4 +145,34 @@ async fn the_example_comes_up_on_real_docker_and_leaves_nothing() {
     assert_eq!(std::fs::read_dir(host.pool.layout().environments()).expect("listed").count(), 0);
     drop((environments, host));
     drop(unmount);
+}
+
+fn docker(words: &[&str]) -> String {
+    let out = std::process::Command::new("docker").args(words).output().expect("docker runs");
+    assert!(out.status.success(), "docker {words:?}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8_lossy(&out.stdout).trim().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_volume_that_a_killed_engine_left_is_made_anew_and_one_with_data_is_kept() {
+    if !wanted() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let engine = Docker::new(Path::new(SOCKET));
+    let name = format!("muster-left-{}", std::process::id());
+    let labels = Labels { host: ID.to_owned(), slot: ID.to_owned(), part: String::new(), spec: String::new() };
+    let spec = VolumeSpec { name: name.clone(), labels, folder: folder.path().to_owned() };
+    // As an engine leaves it that was killed before it remembered whose it is.
+    docker(&["volume", "create", &name]);
+    adopt::volume(&engine, &spec).await.expect("made anew");
+    assert_eq!(engine.volume(&name).await.expect("looked"), Some(FoundVolume::Labelled(spec.labels.clone())));
+    docker(&["volume", "rm", &name]);
+    docker(&["volume", "create", &name]);
+    let data = docker(&["volume", "inspect", "--format", "{{.Mountpoint}}", &name]);
+    std::fs::write(Path::new(&data).join("file"), "somebody's").expect("written");
+    let refused = adopt::volume(&engine, &spec).await.expect_err("it is somebody's");
+    assert!(refused.to_string().starts_with("volume "), "{refused}");
+    assert!(Path::new(&data).join("file").exists());
+    docker(&["volume", "rm", &name]);
 }

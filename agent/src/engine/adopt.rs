@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{ContainerSpec, Engine, Error, Labels, NetworkSpec, Result, Run, VolumeSpec};
+use super::{ContainerSpec, Engine, Error, FoundVolume, Labels, NetworkSpec, Result, Run, VolumeSpec};
 use crate::subnets::{Block, Subnets, routes};
 
 /// An engine takes a name first and shows the object when it is made, which is seconds on a busy host; whoever asked
@@ -126,7 +126,11 @@ async fn found_network(engine: &dyn Engine, wanted: &Network<'_>) -> Result<bool
 pub async fn volume(engine: &dyn Engine, spec: &VolumeSpec) -> Result<()> {
     match engine.volume(&spec.name).await? {
         None => engine.create_volume(spec).await,
-        Some(Some(labels)) if labels.host == spec.labels.host => Ok(()),
+        Some(FoundVolume::Labelled(labels)) if labels.host == spec.labels.host => Ok(()),
+        Some(FoundVolume::Unfinished) => {
+            engine.remove_volume(&spec.name).await?;
+            engine.create_volume(spec).await
+        }
         Some(_) => Err(Error::NameTaken { kind: "volume", name: spec.name.clone() }),
     }
 }
@@ -157,6 +161,19 @@ mod tests {
         assert!(matches!(container(&fake, &spec("a")).await, Err(Error::Away(_))));
         container(&fake, &spec("a")).await.expect("adopted");
         assert_eq!(fake.names(), ["muster-web"]);
+    }
+
+    #[tokio::test]
+    async fn a_volume_that_a_killed_engine_left_unfinished_is_made_anew() {
+        let fake = Fake::new();
+        let labels = Labels { host: "h".to_owned(), slot: "e".to_owned(), part: String::new(), spec: String::new() };
+        let spec = VolumeSpec { name: "muster-e-data".to_owned(), labels, folder: "/pool/data".into() };
+        fake.leave_volume(&spec.name);
+        volume(&fake, &spec).await.expect("made anew");
+        assert_eq!(fake.volume(&spec.name).await.expect("looked"), Some(FoundVolume::Labelled(spec.labels.clone())));
+        volume(&fake, &spec).await.expect("found");
+        let other = VolumeSpec { labels: Labels { host: "other".to_owned(), ..spec.labels.clone() }, ..spec };
+        assert!(matches!(volume(&fake, &other).await, Err(Error::NameTaken { kind: "volume", .. })));
     }
 
     #[tokio::test(start_paused = true)]

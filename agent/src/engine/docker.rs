@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 
 use super::{
     About, Attached, BuildSpec, ByteStream, Cgroups, Container, ContainerSpec, Engine, Error, Event, ExecSpec,
-    ExecState, Executed, Image, Labels, Listed, LogPiece, LogQuery, NetworkSpec, Result, VolumeSpec,
+    ExecState, Executed, FoundVolume, Image, Labels, Listed, LogPiece, LogQuery, NetworkSpec, Result, VolumeSpec,
 };
 
 use crate::failpoints::effect;
@@ -144,7 +144,7 @@ impl Engine for Docker {
         objects::create_volume(self.client().await?, spec).await
     }
 
-    async fn volume(&self, name: &str) -> Result<Option<Option<Labels>>> {
+    async fn volume(&self, name: &str) -> Result<Option<FoundVolume>> {
         objects::volume(self.client().await?, name).await
     }
 

@@ -1,7 +1,7 @@
 //! An engine in memory, for tests: the real agent code runs over it. Containers can listen on addresses of their own
 //! (127.64.0.0/10), exit by themselves or by script, and calls can fail before or after their effect.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -121,6 +121,7 @@ struct World {
     boxes: BTreeMap<String, Made>,
     networks: BTreeMap<String, NetworkSpec>,
     volumes: BTreeMap<String, VolumeSpec>,
+    unfinished: BTreeSet<String>,
     images: BTreeMap<String, Image>,
     behaviours: BTreeMap<String, Behaviour>,
     faults: BTreeMap<Op, VecDeque<Fault>>,
@@ -279,6 +280,11 @@ impl Fake {
     #[must_use]
     pub fn calls(&self) -> Vec<String> {
         self.world().calls.clone()
+    }
+
+    /// A volume that an engine was killed over.
+    pub fn leave_volume(&self, name: &str) {
+        self.world().unfinished.insert(name.to_owned());
     }
 
     /// Names of all networks and volumes, sorted.

@@ -218,6 +218,17 @@ pub struct VolumeSpec {
     pub folder: PathBuf,
 }
 
+/// A volume that has a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FoundVolume {
+    /// One of an agent's.
+    Labelled(Labels),
+    /// An engine was killed while it made it: without labels or options, and empty.
+    Unfinished,
+    /// Somebody else's.
+    Foreign,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -177,6 +177,12 @@ fn an_engine_killed_while_it_starts_a_container_leaves_nothing_that_keeps_it_fro
         assert_eq!(shims(&id), 1, "its own");
     }
     let id = container(&edge, "-aq");
+    // What a runc leaves whose shim was ended.
+    edge.stand.reaches("one", "ASLEEP");
+    eventually(SOON, "no process of it", || if shims(&id) == 0 { Ok(()) } else { Err(String::new()) });
+    std::fs::create_dir_all(edge.namespace.runtime(&id)).expect("a folder of runc's");
+    edge.has_rows(&url, "1");
+    assert_eq!(container(&edge, "-q"), id, "the same one runs");
     edge.without("one");
     eventually(SOON, "nothing of it is left", || if shims(&id) == 0 { Ok(()) } else { Err(String::new()) });
     edge.stand.ends();

@@ -155,6 +155,9 @@ impl Stand {
                 .collect();
             if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
         });
+        let reached: Vec<String> =
+            self.host.agent.printed().lines().filter(|line| line.contains("E_ISOLATION")).map(str::to_owned).collect();
+        assert!(reached.is_empty(), "whatever happened, nobody got through a wall: {reached:#?}");
     }
 
     /// Runs a command in a service's container.

@@ -1,5 +1,6 @@
 //! A host of its own: a network namespace with an engine, as `scripts/netns-host.sh` makes it.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use super::binaries::root;
@@ -52,6 +53,13 @@ impl Namespace {
             gateway: value("GATEWAY"),
             engine: value("DOCKER_HOST"),
         }
+    }
+
+    /// Where its engine's runc keeps what it knows of a container; named as `scripts/netns-host.sh` has it.
+    #[must_use]
+    pub fn runtime(&self, container: &str) -> PathBuf {
+        let socket = PathBuf::from(self.engine.trim_start_matches("unix://"));
+        socket.with_file_name(format!("exec/runtime-runc/moby-{}", self.name)).join(container)
     }
 
     /// Words before a command that runs in it.

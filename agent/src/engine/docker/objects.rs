@@ -7,7 +7,7 @@ use bollard::models::{Ipam, IpamConfig, NetworkConnectRequest, NetworkCreateRequ
 use bollard::query_parameters::{ListNetworksOptionsBuilder, ListVolumesOptionsBuilder, RemoveVolumeOptionsBuilder};
 
 use super::super::spec::HOST;
-use super::super::{Error, Labels, NetworkSpec, Result, VolumeSpec};
+use super::super::{Error, FoundVolume, Labels, NetworkSpec, Result, VolumeSpec};
 use super::{failed, missing_is_fine};
 
 pub(super) async fn create_network(client: &Docker, spec: &NetworkSpec) -> Result<()> {
@@ -97,13 +97,23 @@ pub(super) async fn create_volume(client: &Docker, spec: &VolumeSpec) -> Result<
     client.create_volume(request).await.map(|_| ()).map_err(|why| failed(&spec.name, why))
 }
 
-pub(super) async fn volume(client: &Docker, name: &str) -> Result<Option<Option<Labels>>> {
+pub(super) async fn volume(client: &Docker, name: &str) -> Result<Option<FoundVolume>> {
     match client.inspect_volume(name).await.map_err(|why| failed(name, why)) {
-        Ok(found) => Ok(Some(Labels::from_map(|key| found.labels.get(key)))),
+        Ok(found) => Ok(Some(match Labels::from_map(|key| found.labels.get(key)) {
+            Some(labels) => FoundVolume::Labelled(labels),
+            None if is_unfinished(&found) => FoundVolume::Unfinished,
+            None => FoundVolume::Foreign,
+        })),
         Err(Error::NotFound(_)) => Ok(None),
         Err(Error::Refused(message)) if message.to_lowercase().contains("no such volume") => Ok(None),
         Err(other) => Err(other),
     }
+}
+
+/// The engine makes a volume's folder first, and remembers labels and options last.
+fn is_unfinished(found: &bollard::models::Volume) -> bool {
+    let bare = found.labels.is_empty() && found.options.is_empty() && found.driver == "local";
+    bare && std::fs::read_dir(&found.mountpoint).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 pub(super) async fn volumes(client: &Docker, host: &str) -> Result<Vec<(String, Labels)>> {

@@ -46,6 +46,9 @@ fn is_in_the_way(why: &Error, id: &str) -> bool {
     match why {
         // 409 `id already in use`: the container's record in containerd.
         Error::NameInUse(_) => true,
+        // Of what runc left of a start that was broken off: the id is not in its message. containerd removes it with the
+        // failed start.
+        Error::Refused(text) if text.contains("container with given ID already exists") => true,
         Error::Refused(text) => text.contains(id) && text.contains("already exists"),
         _ => false,
     }
@@ -100,6 +103,8 @@ mod tests {
         assert!(is_in_the_way(&refused("task abc1: already exists"), "abc1"));
         assert!(is_in_the_way(&refused("failed to create task for container: task abc1: already exists"), "abc1"));
         assert!(is_in_the_way(&Error::NameInUse("abc1".to_owned()), "abc1"));
+        let runc = "OCI runtime create failed: runc create failed: container with given ID already exists: unknown";
+        assert!(is_in_the_way(&refused(runc), "abc1"));
         assert!(!is_in_the_way(&refused("endpoint with name web already exists in network front"), "abc1"));
         assert!(!is_in_the_way(&Error::Away("gone".to_owned()), "abc1"));
     }

@@ -9,7 +9,8 @@ use futures::stream::BoxStream;
 
 use super::super::{
     About, Attached, BuildSpec, ByteStream, Cgroups, Container, ContainerSpec, Engine, Error, Event, ExecSpec,
-    ExecState, Executed, Image, Labels, Listed, LogPiece, LogQuery, MountSpec, NetworkSpec, Result, Run, VolumeSpec,
+    ExecState, Executed, FoundVolume, Image, Labels, Listed, LogPiece, LogQuery, MountSpec, NetworkSpec, Result, Run,
+    VolumeSpec,
 };
 use super::{Fake, Op, lost, serve};
 
@@ -123,13 +124,19 @@ impl Engine for Fake {
         let gone = self.enter(Op::Object).await?;
         let mut world = self.world();
         world.calls.push(format!("volume {}", spec.name));
-        world.volumes.entry(spec.name.clone()).or_insert_with(|| spec.clone());
+        if !world.unfinished.contains(&spec.name) {
+            world.volumes.entry(spec.name.clone()).or_insert_with(|| spec.clone());
+        }
         lost(gone, ())
     }
 
-    async fn volume(&self, name: &str) -> Result<Option<Option<Labels>>> {
+    async fn volume(&self, name: &str) -> Result<Option<FoundVolume>> {
         self.enter(Op::Look).await?;
-        Ok(self.world().volumes.get(name).map(|spec| Some(spec.labels.clone())))
+        let world = self.world();
+        if world.unfinished.contains(name) {
+            return Ok(Some(FoundVolume::Unfinished));
+        }
+        Ok(world.volumes.get(name).map(|spec| FoundVolume::Labelled(spec.labels.clone())))
     }
 
     async fn volumes(&self, host: &str) -> Result<Vec<(String, Labels)>> {
@@ -141,7 +148,9 @@ impl Engine for Fake {
 
     async fn remove_volume(&self, name: &str) -> Result<()> {
         let gone = self.enter(Op::Remove).await?;
-        self.world().volumes.remove(name);
+        let mut world = self.world();
+        world.volumes.remove(name);
+        world.unfinished.remove(name);
         lost(gone, ())
     }
 
