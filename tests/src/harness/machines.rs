@@ -1,6 +1,6 @@
 //! Machines with systemd and sshd, as an operator's Ansible finds them; containers of this machine's engine.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ impl Machines {
     #[must_use]
     pub fn start(names: &[&str]) -> Self {
         clean::sweep();
+        mount_systemd();
         let name = format!("{}{}-{}", clean::PREFIX, std::process::id(), ranges::next_cluster());
         let folder = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&folder).expect("a folder");
@@ -134,6 +135,8 @@ impl Machines {
             .arg("site.yaml")
             .args(more)
             .current_dir(binaries::root().join("ansible"))
+            // It refuses to run without an encoding.
+            .env("LC_ALL", "C.UTF-8")
             .env("ANSIBLE_HOME", self.path("ansible"))
             .env("ANSIBLE_LOCAL_TEMP", self.path("ansible"))
             .output()
@@ -142,6 +145,18 @@ impl Machines {
         assert!(out.status.success(), "{printed}\n{}", String::from_utf8_lossy(&out.stderr));
         printed
     }
+}
+
+/// With version 1 of control groups systemd needs a tree of its own, which a machine without systemd has not.
+fn mount_systemd() {
+    let tree = Path::new("/sys/fs/cgroup/systemd");
+    let mounted = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
+    if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() || mounted.contains("name=systemd") {
+        return;
+    }
+    std::fs::create_dir_all(tree).expect("a folder for the tree");
+    let mount = Command::new("mount").args(["-t", "cgroup", "-o", "none,name=systemd", "cgroup"]).arg(tree).output();
+    assert!(mount.as_ref().is_ok_and(|out| out.status.success()), "mount {}: {mount:?}", tree.display());
 }
 
 impl Drop for Machines {
