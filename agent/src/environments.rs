@@ -42,7 +42,7 @@ mod sleep;
 #[cfg(test)]
 mod sleep_tests;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod transactions;
 mod untaken;
 mod variables;

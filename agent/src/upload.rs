@@ -128,8 +128,9 @@ pub async fn run(
         // Written before any content: what is begun is known to be ours after a kill.
         tokio::task::block_in_place(|| tree.record().write(&home)).map_err(failed)?;
         link.wanted(&missing).await?;
+        let count = missing.len();
         let writer = Writer::begin(tree, missing, done);
-        let came = link.contents(&writer).await;
+        let came = link.contents(count, &writer).await;
         let written = writer.end().await;
         came?;
         (tree, done) = written?;
@@ -224,9 +225,9 @@ impl Link<'_> {
         self.send(Part::Wanted(v1::SyncWanted { paths: Vec::new(), last: true })).await
     }
 
-    /// Hands on the contents that were asked for, as long as the writer takes them.
-    async fn contents(&mut self, writer: &Writer) -> Result<(), Failure> {
-        for _ in 0..writer.files() {
+    /// Hands on so many contents, as long as the writer takes them.
+    async fn contents(&mut self, count: usize, writer: &Writer) -> Result<(), Failure> {
+        for _ in 0..count {
             loop {
                 let Some(part) = self.next().await else { return Err(gone()) };
                 let Part::Content(piece) = part else { continue };

@@ -135,42 +135,40 @@ mod tests {
     use crate::engine::fake::Fake;
     use crate::engine::{ContainerSpec, adopt};
 
-    #[tokio::test]
-    async fn an_exit_is_told_before_during_and_after_the_wait() {
+    /// The container `c`, which runs and is watched; its id.
+    async fn running() -> (Arc<Fake>, Watch, String) {
         let fake = Arc::new(Fake::new());
         let watch = Watch::begin(fake.clone(), "h".to_owned());
         let spec = ContainerSpec { name: "c".to_owned(), host: "h".to_owned(), ..ContainerSpec::default() };
         let made = adopt::container(fake.as_ref(), &spec).await.expect("made");
         fake.start(&made.id).await.expect("started");
+        (fake, watch, made.id)
+    }
+
+    #[tokio::test]
+    async fn an_exit_is_told_before_during_and_after_the_wait() {
+        let (fake, watch, id) = running().await;
         let waiting = tokio::spawn({
-            let (watch, id) = (watch.clone(), made.id.clone());
+            let (watch, id) = (watch.clone(), id.clone());
             async move { watch.exit(&id).await }
         });
         fake.subscribed("h").await;
         fake.exit("c", 3);
         assert_eq!(waiting.await.expect("not cancelled"), Some(3));
-        assert_eq!(watch.exit(&made.id).await, Some(3));
-        fake.remove(&made.id).await.expect("removed");
-        assert_eq!(watch.exit(&made.id).await, None);
+        assert_eq!(watch.exit(&id).await, Some(3));
+        fake.remove(&id).await.expect("removed");
+        assert_eq!(watch.exit(&id).await, None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_end_while_the_engine_was_away_is_told_as_such() {
-        let fake = Arc::new(Fake::new());
-        let watch = Watch::begin(fake.clone(), "h".to_owned());
-        let spec = ContainerSpec { name: "c".to_owned(), host: "h".to_owned(), ..ContainerSpec::default() };
-        let made = adopt::container(fake.as_ref(), &spec).await.expect("made");
-        fake.start(&made.id).await.expect("started");
-        fake.subscribed("h").await;
-        let waiting = tokio::spawn({
-            let (watch, id) = (watch.clone(), made.id.clone());
-            async move { watch.end(&id).await }
-        });
+        let (fake, watch, id) = running().await;
+        let mut waiting = Box::pin(watch.end(&id));
         fake.away(true);
         fake.exit("c", 137);
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(futures::poll!(&mut waiting).is_pending(), "nothing is known");
         fake.away(false);
-        assert_eq!(waiting.await.expect("not cancelled"), End { code: Some(137), engine_was_away: true });
-        assert_eq!(watch.end(&made.id).await, End { code: Some(137), engine_was_away: false });
+        assert_eq!(waiting.await, End { code: Some(137), engine_was_away: true });
+        assert_eq!(watch.end(&id).await, End { code: Some(137), engine_was_away: false });
     }
 }

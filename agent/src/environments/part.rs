@@ -115,12 +115,8 @@ impl Part {
     pub fn ended(&mut self, code: i32, lines: Vec<String>, out_of_memory: bool, with_engine: bool) -> Duration {
         let ran = self.started.map(|at| at.elapsed()).unwrap_or_default();
         self.unwatch();
-        self.known.restarts = match (with_engine, ran >= STABLE) {
-            (true, true) => 0,
-            (true, false) => self.known.restarts,
-            (false, true) => 1,
-            (false, false) => self.known.restarts + 1,
-        };
+        let before = if ran >= STABLE { 0 } else { self.known.restarts };
+        self.known.restarts = before + u32::from(!with_engine);
         self.known.seen = Seen::Ended { code: Some(code), was_ready: self.was_ready, pause_over: false };
         self.address = None;
         self.last_lines = lines;

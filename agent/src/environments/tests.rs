@@ -9,7 +9,7 @@ use crate::engine::{Engine as _, Error as EngineError};
 use crate::host::tests::{at, host};
 use crate::routes::{Routes as _, Table};
 
-pub(super) const ID: &str = "0189abcd-0000-7000-8000-0123456789ab";
+pub(crate) const ID: &str = "0189abcd-0000-7000-8000-0123456789ab";
 const SHORT: &str = "0123456789ab";
 const STACK: &str = "
 services:
@@ -30,12 +30,17 @@ volumes: { data: }
 ";
 
 pub(super) fn order(generation: u64) -> v1::EnvironmentOrder {
+    order_of(STACK, generation)
+}
+
+/// An environment of this stack.
+pub(crate) fn order_of(stack: &str, generation: u64) -> v1::EnvironmentOrder {
     v1::EnvironmentOrder {
         id: ID.to_owned(),
         generation,
         up: true,
         name: "bot".to_owned(),
-        stack_file: STACK.to_owned(),
+        stack_file: stack.to_owned(),
         file: "compose.yaml".to_owned(),
         ..Default::default()
     }

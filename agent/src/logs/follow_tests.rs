@@ -9,11 +9,11 @@ use super::*;
 use crate::engine::Engine as _;
 use crate::engine::fake::{Behaviour, Fake, Fault, Op};
 use crate::environments::Environments;
+use crate::environments::tests::{ID, order_of};
 use crate::host::Host;
 use crate::host::tests::host;
 use domain::log::Place;
 
-const ID: &str = "0189abcd-0000-7000-8000-0123456789ab";
 const WEB: &str = "muster-0123456789ab-web";
 const WORKER: &str = "muster-0123456789ab-worker";
 const STACK: &str = "
@@ -30,15 +30,7 @@ struct Stand {
 }
 
 fn order(generation: u64) -> v1::EnvironmentOrder {
-    v1::EnvironmentOrder {
-        id: ID.to_owned(),
-        generation,
-        up: true,
-        name: "bot".to_owned(),
-        stack_file: STACK.to_owned(),
-        file: "compose.yaml".to_owned(),
-        ..v1::EnvironmentOrder::default()
-    }
+    order_of(STACK, generation)
 }
 
 /// The environment's `web` says `web began` whenever it is started.

@@ -14,7 +14,6 @@ const AHEAD: usize = 32;
 /// Writes the contents of one round.
 #[derive(Debug)]
 pub(super) struct Writer {
-    files: usize,
     pieces: mpsc::Sender<v1::SyncContent>,
     writing: JoinHandle<Result<(Tree, v1::SyncDone), Failure>>,
 }
@@ -23,13 +22,7 @@ impl Writer {
     /// Expects the contents of these files, in this order. Dropped before its end, it leaves no half of a file.
     pub fn begin(tree: Tree, missing: Vec<String>, done: v1::SyncDone) -> Self {
         let (pieces, given) = mpsc::channel(AHEAD);
-        let files = missing.len();
-        Self { files, pieces, writing: tokio::task::spawn_blocking(move || write(tree, &missing, given, done)) }
-    }
-
-    /// How many contents it expects.
-    pub fn files(&self) -> usize {
-        self.files
+        Self { pieces, writing: tokio::task::spawn_blocking(move || write(tree, &missing, given, done)) }
     }
 
     /// The next piece. False: it takes no more, and its end tells why.

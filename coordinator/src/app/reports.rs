@@ -431,8 +431,8 @@ async fn foreign(
     let known: BTreeSet<ReleaseId> = before.into_iter().flat_map(Report::releases).collect();
     let new: BTreeSet<ReleaseId> = told.report.releases().filter(|id| !known.contains(id)).collect();
     for id in new {
-        let known = tx.release_get(id).await?;
-        if known.is_some_and(|row| row.project != project || row.release.target != told.target) {
+        let release = tx.release_get(id).await?;
+        if release.is_some_and(|row| row.project != project || row.release.target != told.target) {
             return Ok(Some(id));
         }
     }

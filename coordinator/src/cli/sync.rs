@@ -27,7 +27,7 @@ pub use watch::Changes;
 const CHUNK: usize = 64 << 10;
 /// Entries of one message.
 const ENTRIES: usize = 500;
-/// Pieces that are read before they are sent, 2 MiB at most.
+/// Messages that are ready before they are sent, 2 MiB at most.
 const AHEAD: usize = 32;
 /// An environment that was only just wanted is known to its host within.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -249,8 +249,7 @@ impl Session {
     }
 
     async fn send(&self, part: Part) -> Result<(), Error> {
-        let part = v1::sync_request::Part::Sync(v1::SyncPart { part: Some(part) });
-        self.up.send(v1::SyncRequest { part: Some(part) }).await.map_err(|_| ended())
+        self.up.send(request(part)).await.map_err(|_| ended())
     }
 
     async fn next(&mut self) -> Result<Part, Error> {
@@ -313,27 +312,28 @@ impl Session {
         }
     }
 
-    async fn contents(&mut self, folder: &Path, wanted: Vec<String>) -> Result<(), Error> {
-        let (pieces, mut read) = mpsc::channel(AHEAD);
-        let folder = folder.to_owned();
+    async fn contents(&self, folder: &Path, wanted: Vec<String>) -> Result<(), Error> {
+        let (up, folder) = (self.up.clone(), folder.to_owned());
         // It ends by itself when nobody takes its pieces any more.
-        tokio::task::spawn_blocking(move || wanted.iter().all(|path| pieces_of(&folder, path, &pieces)));
-        while let Some(piece) = read.recv().await {
-            self.send(Part::Content(piece)).await?;
-        }
-        Ok(())
+        let sending = tokio::task::spawn_blocking(move || wanted.iter().all(|path| send_content(&folder, path, &up)));
+        if sending.await.unwrap_or(false) { Ok(()) } else { Err(ended()) }
     }
 }
 
-/// Reads a file in pieces; a small one is one. False: nobody takes them. What has gone since ends where it is: the host keeps
+fn request(part: Part) -> v1::SyncRequest {
+    v1::SyncRequest { part: Some(v1::sync_request::Part::Sync(v1::SyncPart { part: Some(part) })) }
+}
+
+/// Sends a file in pieces; a small one is one. False: nobody takes them. What has gone since ends where it is: the host keeps
 /// what it has, and the next round tells it.
-fn pieces_of(folder: &Path, path: &str, pieces: &mpsc::Sender<v1::SyncContent>) -> bool {
+fn send_content(folder: &Path, path: &str, up: &mpsc::Sender<v1::SyncRequest>) -> bool {
     let mut file = std::fs::File::open(folder.join(path)).ok();
     loop {
         let mut data = Vec::new();
         let read = file.as_mut().is_some_and(|file| file.take(CHUNK as u64).read_to_end(&mut data).is_ok());
         let last = !read || data.len() < CHUNK;
-        if pieces.blocking_send(v1::SyncContent { path: path.to_owned(), data: data.into(), last }).is_err() {
+        let piece = v1::SyncContent { path: path.to_owned(), data: data.into(), last };
+        if up.blocking_send(request(Part::Content(piece))).is_err() {
             return false;
         }
         if last {

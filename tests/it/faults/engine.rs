@@ -1,8 +1,10 @@
 //! The container engine is restarted or killed, with and without `live-restore`, at rest and at any step of a command.
 
+use std::time::Duration;
+
 use tests::harness::call::Call;
 use tests::harness::cluster::{Cluster, Options};
-use tests::harness::condition::{SOON, eventually};
+use tests::harness::condition::{SOON, eventually, within};
 use tests::harness::effects::chosen;
 use tests::harness::namespace::Namespace;
 use tests::harness::real;
@@ -65,10 +67,12 @@ impl Edge {
     }
 
     fn has_rows(&self, url: &str, rows: &str) {
-        eventually(SOON, "it has its data", || {
-            let count = self.query(url, "select count(*) from kept").map_err(|why| self.how_it_stands(&why))?;
-            if count == rows { Ok(()) } else { Err(count) }
+        let mut last = String::new();
+        let counted = within(SOON, Duration::from_millis(20), || {
+            last = self.query(url, "select count(*) from kept").unwrap_or_else(|why| why);
+            (last == rows).then_some(())
         });
+        assert!(counted.is_some(), "not within {SOON:?}: it has its data; last: {}", self.how_it_stands(&last));
     }
 
     /// With what a failed wait is explained.

@@ -53,6 +53,18 @@ pub fn host_ids(folder: &Path) -> Vec<String> {
     entries.flatten().filter_map(|entry| host_id(&entry.path().join("state"))).collect()
 }
 
+/// Where the cluster of this number, or what stands for one, has its files.
+#[must_use]
+pub fn folder(number: u32) -> PathBuf {
+    std::env::temp_dir().join(format!("{PREFIX}{}-{number}", std::process::id()))
+}
+
+/// Value of [`LABEL`] of what belongs to it.
+#[must_use]
+pub fn name(folder: &Path) -> String {
+    folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
 /// Everything of the cluster in `folder`, on this machine's engine.
 pub fn cluster(folder: &Path) {
     // Relays and jobs outlive their agents on purpose; a killed parent may still start one.
@@ -67,8 +79,7 @@ pub fn cluster(folder: &Path) {
         unwall(&id);
         unmount(&views(&id));
     }
-    let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    engine.remove_all(&format!("{LABEL}={name}"));
+    engine.remove_all(&format!("{LABEL}={}", name(folder)));
     unmount(folder);
     if let Err(why) = std::fs::remove_dir_all(folder) {
         eprintln!("cleaning up {}: {why}", folder.display());

@@ -63,8 +63,7 @@ impl Cluster {
     pub fn with(options: &Options) -> Self {
         clean::sweep();
         let number = ranges::next_cluster();
-        let name = format!("{}{}-{number}", clean::PREFIX, std::process::id());
-        let folder = std::env::temp_dir().join(name);
+        let folder = clean::folder(number);
         std::fs::create_dir_all(folder.join("contexts")).expect("the cluster's folder");
         let state = folder.join("coordinator");
         let disk = options.disk.map(|mib| Disk::ext4(&state, mib));
@@ -156,7 +155,7 @@ impl Cluster {
     /// Value of the label of what the test starts beside Muster.
     #[must_use]
     pub fn name(&self) -> String {
-        self.folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+        clean::name(&self.folder)
     }
 
     /// A call of `muster`.

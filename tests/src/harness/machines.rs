@@ -30,8 +30,7 @@ impl Machines {
     pub fn start(names: &[&str]) -> Self {
         clean::sweep();
         mount_systemd();
-        let name = format!("{}{}-{}", clean::PREFIX, std::process::id(), ranges::next_cluster());
-        let folder = std::env::temp_dir().join(name);
+        let folder = clean::folder(ranges::next_cluster());
         std::fs::create_dir_all(&folder).expect("a folder");
         let machines = Self { folder, engine: Engine::default() };
         let key = machines.key();
@@ -51,7 +50,7 @@ impl Machines {
     }
 
     fn boot(&self, name: &str) {
-        let label = format!("{LABEL}={}", self.label());
+        let label = format!("{LABEL}={}", clean::name(&self.folder));
         let socket = format!("/var/run/docker.sock:{ENGINE}");
         let container = self.container(name);
         let mut words = vec!["run", "-d", "--name", &container, "--hostname", name, "--label", &label];
@@ -74,12 +73,8 @@ impl Machines {
         self.is_up(name);
     }
 
-    fn label(&self) -> String {
-        self.folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-    }
-
     fn container(&self, name: &str) -> String {
-        format!("{}-{name}", self.label())
+        format!("{}-{name}", clean::name(&self.folder))
     }
 
     fn key(&self) -> String {
