@@ -253,7 +253,9 @@ pub(super) struct Pass<'a> {
 impl<'a> Pass<'a> {
     fn begin(actor: &'a mut Actor, plan: Arc<Plan>, found: Vec<Listed>) -> Self {
         let (send, events) = mpsc::unbounded_channel();
-        let parts = plan.stack.services.keys().map(|name| (name.clone(), Part::default())).collect();
+        // What ran under this order before it slept, or before the agent or the engine was ended, is tried again and again.
+        let was_ready = actor.life.ready_under == plan.wanted.order.generation;
+        let parts = plan.stack.services.keys().map(|name| (name.clone(), Part::new(was_ready))).collect();
         let host = Arc::clone(&actor.host);
         let hold = actor.life.stage == Stage::Waking;
         // A run's environment ends with its run.
@@ -461,6 +463,7 @@ impl<'a> Pass<'a> {
     fn unprepared(&mut self, name: String, why: Failure) {
         let Some(part) = self.parts.get_mut(&name) else { return };
         let (passes, instance) = (why.passes || part.was_ready, part.instance);
+        tracing::warn!(environment = %self.plan.id, service = name, %why, again = passes, "a service does not start");
         let pause = part.failed(why);
         if passes {
             self.later(pause, Event::PauseOver(name, instance));

@@ -43,6 +43,9 @@ pub struct Life {
     pub generation: u64,
     /// Microseconds since 1970: the last use that the relay does not count.
     pub last_used: i64,
+    /// The last order under which everything was ready at some time; 0: none.
+    #[serde(default)]
+    pub ready_under: u64,
     /// Services that were restarted or built again, with the generation that asked for it.
     #[serde(default)]
     pub done: BTreeMap<String, u64>,

@@ -42,8 +42,9 @@ pub struct Part {
     tasks: Vec<AbortHandle>,
 }
 
-impl Default for Part {
-    fn default() -> Self {
+impl Part {
+    /// One of which nothing was done yet by this pass.
+    pub fn new(was_ready: bool) -> Self {
         Self {
             known: Known::NEW,
             spec: None,
@@ -52,22 +53,14 @@ impl Default for Part {
             address: None,
             started: None,
             ready_after: None,
-            was_ready: false,
+            was_ready,
             detail: String::new(),
             last_lines: Vec::new(),
             failure: None,
             tasks: Vec::new(),
         }
     }
-}
 
-impl Drop for Part {
-    fn drop(&mut self) {
-        self.unwatch();
-    }
-}
-
-impl Part {
     /// A task that watches the present container; ends with it.
     pub fn watched_by(&mut self, task: AbortHandle) {
         self.tasks.push(task);
@@ -163,13 +156,19 @@ impl Part {
     }
 }
 
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.unwatch();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn who_ends_again_and_again_waits_longer_and_who_ended_with_its_engine_does_not() {
-        let mut part = Part::default();
+        let mut part = Part::new(false);
         let mut end = |with_engine| {
             part.starting();
             part.ended(1, Vec::new(), false, with_engine)
@@ -178,7 +177,7 @@ mod tests {
         assert_eq!(by_itself, [PAUSES.0, PAUSES.0 * 2, PAUSES.0 * 4]);
         assert_eq!([end(true), end(true)], [PAUSES.0 * 4; 2]);
         assert_eq!(end(false), PAUSES.0 * 8);
-        let mut part = Part::default();
+        let mut part = Part::new(false);
         for _ in 0..10 {
             part.starting();
             assert_eq!(part.ended(0, Vec::new(), false, true), PAUSES.0);

@@ -310,9 +310,17 @@ impl Pass<'_> {
         });
     }
 
-    /// A wake ends: all are ready, or one will not be, and who waits for it is sent away.
+    /// All are ready, which is remembered and ends a wake; or one will not be, and who waits for it is sent away.
     pub(super) async fn settle(&mut self, state: EnvironmentState) {
+        let generation = self.plan.wanted.order.generation;
+        let first = state == EnvironmentState::Ready && self.actor.life.ready_under != generation;
+        if first {
+            self.actor.life.ready_under = generation;
+        }
         if self.actor.life.stage != Stage::Waking {
+            if first {
+                self.actor.enter(self.actor.life.stage).await;
+            }
             return;
         }
         match state {

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use super::tests::{ID, behave, is, name, order, starts, until};
 use super::*;
-use crate::engine::fake::{Behaviour, Fake};
+use crate::engine::fake::{Behaviour, Fake, Fault, Op};
 use crate::freezer::Memory;
 use crate::host::tests::at;
 use crate::routes::Table;
@@ -155,7 +155,8 @@ async fn a_wake_that_fails_sends_away_who_waits_and_is_told() {
     rig.fake.behave("postgres:15", Behaviour { exits: Some(1), ..Behaviour::default() });
     rig.knock();
     let view = until(&rig.environments, is(EnvironmentState::Failed)).await;
-    assert!(view.observed.reason.expect("a reason").1.contains("postgres exited with 1"));
+    // It was ready before, so that it was tried more than once.
+    assert_eq!(view.observed.reason.expect("a reason").0, "E_ENV_CRASH_LOOP");
     let refused = format!("refuse {}", rig.port());
     let told = tokio::time::timeout(std::time::Duration::from_secs(20), async {
         while !rig.routes.log().contains(&refused) {
@@ -163,4 +164,21 @@ async fn a_wake_that_fails_sends_away_who_waits_and_is_told() {
         }
     });
     told.await.expect("who waits is sent away");
+}
+
+#[tokio::test]
+async fn a_wake_is_tried_again_when_the_engine_refuses_a_start_also_by_the_next_agent() {
+    let rig = Rig::new().await;
+    let refused = || Fault::Refused("failed to start shim: exit status 1".to_owned());
+    rig.environments.order(sleepy(1, "{ freeze: never, stop: 500ms }")).await;
+    until(&rig.environments, is(EnvironmentState::Asleep)).await;
+    rig.fake.fail(Op::Start, refused());
+    rig.knock();
+    until(&rig.environments, is(EnvironmentState::Ready)).await;
+    until(&rig.environments, is(EnvironmentState::Asleep)).await;
+    let rig = rig.again(false).await;
+    rig.fake.fail(Op::Start, refused());
+    rig.knock();
+    until(&rig.environments, is(EnvironmentState::Ready)).await;
+    assert_eq!(rig.fake.running(), [name("postgres"), name("web")]);
 }

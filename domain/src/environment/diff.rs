@@ -136,7 +136,7 @@ fn stand(
         },
         Seen::Ended { code: Some(0), .. } if is_done(service, one) => at(ServiceState::Done),
         Seen::Ended { code, was_ready, pause_over } => {
-            let again = restarts(service, was_ready);
+            let again = restarts(service, code, was_ready);
             if again && pause_over {
                 diff.start.push(name.to_owned());
             }
@@ -166,8 +166,9 @@ fn is_done(service: &Service, one: Known) -> bool {
     matches!(one.seen, Seen::Ended { code: Some(0), .. }) && !service.restart && service.store.is_none()
 }
 
-fn restarts(service: &Service, was_ready: bool) -> bool {
-    service.restart || (service.store.is_some() && was_ready)
+/// What could not be started although it was ready before is tried again, whatever it is: that says nothing of the service.
+fn restarts(service: &Service, code: Option<i32>, was_ready: bool) -> bool {
+    service.restart || (was_ready && (service.store.is_some() || code.is_none()))
 }
 
 /// The first dependency whose condition does not hold yet.
@@ -197,7 +198,7 @@ fn hopeless(
     let service = stack.services.get(dependency)?;
     let one = known.get(dependency).copied().unwrap_or(Known::NEW);
     let Seen::Ended { code, was_ready, .. } = one.seen else { return None };
-    if restarts(service, was_ready) && was_ready && one.restarts < CRASH_LOOP {
+    if restarts(service, code, was_ready) && was_ready && one.restarts < CRASH_LOOP {
         return None;
     }
     let waits_for_end = condition == Condition::Completed && code == Some(0);

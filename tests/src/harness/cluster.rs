@@ -253,8 +253,8 @@ impl Drop for Cluster {
     }
 }
 
-/// The last lines of every log, and where the whole ones are kept.
-fn show_logs(folder: &Path) {
+/// The last lines of every log in a folder, and where the whole ones are kept.
+pub(super) fn show_logs(folder: &Path) {
     let kept =
         binaries::folder().join("it-logs").join(std::thread::current().name().unwrap_or("test").replace(':', "-"));
     let _ = std::fs::create_dir_all(&kept);

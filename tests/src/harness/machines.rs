@@ -63,7 +63,8 @@ impl Machines {
 
     fn is_up(&self, name: &str) {
         eventually(Duration::from_secs(60), &format!("{name} is up"), || {
-            self.run(name, &["systemctl", "is-system-running"]).map(drop)
+            let told = "systemctl is-system-running || { systemctl --failed; systemctl list-jobs; exit 1; }";
+            self.run(name, &["sh", "-c", &format!("{{ {told}; }} >&2")]).map(drop)
         });
     }
 

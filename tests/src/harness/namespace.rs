@@ -1,9 +1,10 @@
 //! A host of its own: a network namespace with an engine, as `scripts/netns-host.sh` makes it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::binaries::root;
+use super::cluster::show_logs;
 
 /// One such host; removed when dropped.
 #[derive(Debug)]
@@ -129,6 +130,10 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Its engine's, beside its socket.
+            Path::new(self.engine.trim_start_matches("unix://")).parent().into_iter().for_each(show_logs);
+        }
         let down = Command::new(root().join("scripts/netns-host.sh")).args(["down", &self.name]).output();
         if !down.as_ref().is_ok_and(|out| out.status.success()) {
             eprintln!("cleaning up {}: {down:?}", self.name);

@@ -49,7 +49,8 @@ fn is_in_the_way(why: &Error, id: &str) -> bool {
         // Of what runc left of a start that was broken off: the id is not in its message. containerd removes it with the
         // failed start.
         Error::Refused(text) if text.contains("container with given ID already exists") => true,
-        Error::Refused(text) => text.contains(id) && text.contains("already exists"),
+        // Of a folder of containerd's, too.
+        Error::Refused(text) => text.contains(id) && (text.contains("already exists") || text.contains("file exists")),
         _ => false,
     }
 }
@@ -102,6 +103,9 @@ mod tests {
         let refused = |text: &str| Error::Refused(text.to_owned());
         assert!(is_in_the_way(&refused("task abc1: already exists"), "abc1"));
         assert!(is_in_the_way(&refused("failed to create task for container: task abc1: already exists"), "abc1"));
+        let folder =
+            "failed to start shim: mkdir /run/containerd/io.containerd.runtime.v2.task/moby/abc1: file exists: unknown";
+        assert!(is_in_the_way(&refused(folder), "abc1"));
         assert!(is_in_the_way(&Error::NameInUse("abc1".to_owned()), "abc1"));
         let runc = "OCI runtime create failed: runc create failed: container with given ID already exists: unknown";
         assert!(is_in_the_way(&refused(runc), "abc1"));

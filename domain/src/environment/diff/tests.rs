@@ -101,3 +101,13 @@ fn a_service_without_restart_stays_ended_and_status_0_is_done() {
     let start = one(Seen::Ended { code: None, was_ready: false, pause_over: false });
     assert_eq!(start.failure.map(|failure| failure.reason_code()), Some("E_ENV_SERVICE_START"));
 }
+
+#[test]
+fn what_was_ready_and_cannot_be_started_is_tried_again_after_its_pause() {
+    let stack = Stack { services: [("once".to_owned(), service(&[]))].into(), ..Stack::default() };
+    let with =
+        |was_ready, pause_over| diff(&stack, &known(&[("once", Seen::Ended { code: None, was_ready, pause_over })]));
+    assert_eq!((with(true, false).start.len(), with(true, false).failure), (0, None));
+    assert_eq!(with(true, true).start, ["once"]);
+    assert!(with(false, true).start.is_empty());
+}
