@@ -20,6 +20,8 @@ pub struct Ensured {
     pub id: String,
     /// What it does.
     pub run: Run,
+    /// It was made by this call.
+    pub fresh: bool,
 }
 
 /// Makes the container of `spec`, or finds it. One of ours with the same name from another spec is replaced.
@@ -30,14 +32,16 @@ pub async fn container(engine: &dyn Engine, spec: &ContainerSpec) -> Result<Ensu
     let end = Instant::now() + MAKING;
     while Instant::now() < end {
         match engine.create(spec).await {
-            Ok(id) => return Ok(Ensured { id, run: Run::Created }),
+            Ok(id) => return Ok(Ensured { id, run: Run::Created, fresh: true }),
             Err(Error::NameInUse(_)) => {}
             Err(other) => return Err(other),
         }
         // None: gone in between, or still being made. One of ours may be on its way out for a while.
         if let Some(found) = engine.inspect(&spec.name).await? {
             match found.labels {
-                Some(labels) if labels == spec.labels() => return Ok(Ensured { id: found.id, run: found.run }),
+                Some(labels) if labels == spec.labels() => {
+                    return Ok(Ensured { id: found.id, run: found.run, fresh: false });
+                }
                 Some(labels) if labels.host == spec.host => engine.remove(&found.id).await?,
                 _ => return Err(Error::NameTaken { kind: "container", name: spec.name.clone() }),
             }
@@ -45,6 +49,57 @@ pub async fn container(engine: &dyn Engine, spec: &ContainerSpec) -> Result<Ensu
         sleep(LOOK).await;
     }
     Err(still_taken("container", &spec.name))
+}
+
+/// Makes the container of `spec`, or finds it, where its network may be missing: somebody removed it (`docker network
+/// prune` takes what no running container is on). `ground` makes it then.
+///
+/// # Errors
+/// See [`container`].
+pub async fn grounded(
+    engine: &dyn Engine,
+    spec: &ContainerSpec,
+    ground: impl Future<Output = Result<()>> + Send,
+) -> Result<Ensured> {
+    match container(engine, spec).await {
+        Err(Error::NotFound(_) | Error::Refused(_)) => {
+            ground.await?;
+            container(engine, spec).await
+        }
+        other => other,
+    }
+}
+
+/// Puts a container that does not run on more networks and starts it. One from before that the engine refuses to start (it
+/// remembers a network that was removed, or a killed engine left something in its way) is made anew: what is to last lies
+/// in its mounts.
+///
+/// # Errors
+/// As the engine says, of the new one.
+pub async fn started(
+    engine: &dyn Engine,
+    spec: &ContainerSpec,
+    networks: &[String],
+    made: Ensured,
+    ground: impl Future<Output = Result<()>> + Send,
+) -> Result<Ensured> {
+    match start(engine, networks, &made.id).await {
+        Err(why @ (Error::Refused(_) | Error::NotFound(_))) if !made.fresh => {
+            tracing::warn!(container = spec.name, %why, "the engine does not start it any more, it is made anew");
+            engine.remove(&made.id).await?;
+            let anew = grounded(engine, spec, ground).await?;
+            start(engine, networks, &anew.id).await?;
+            Ok(anew)
+        }
+        other => other.map(|()| made),
+    }
+}
+
+async fn start(engine: &dyn Engine, networks: &[String], id: &str) -> Result<()> {
+    for network in networks {
+        engine.connect(id, network).await?;
+    }
+    engine.start(id).await
 }
 
 fn still_taken(kind: &str, name: &str) -> Error {
@@ -181,7 +236,7 @@ mod tests {
         let fake = Fake::new();
         let first = container(&fake, &spec("a")).await.expect("made");
         fake.hide("muster-web", 30);
-        assert_eq!(container(&fake, &spec("a")).await, Ok(first));
+        assert_eq!(container(&fake, &spec("a")).await, Ok(Ensured { fresh: false, ..first }));
 
         let wanted = wanted("n1");
         let subnets: Subnets = "198.18.0.0/22".parse().expect("a block");
@@ -189,6 +244,35 @@ mod tests {
         fake.hide("n1", 30);
         network(&fake, &wanted, subnets).await.expect("found");
         assert_eq!(fake.subnets().await.map(|all| all.len()), Ok(1));
+    }
+
+    #[tokio::test]
+    async fn one_from_before_that_the_engine_refuses_to_start_is_made_anew_and_a_new_one_is_not() {
+        let fake = Fake::new();
+        let start = async |made| started(&fake, &spec("a"), &[], made, async { Ok(()) }).await;
+        let refused = || fake.fail(Op::Start, Fault::Refused("network n1 not found".to_owned()));
+        let first = container(&fake, &spec("a")).await.expect("made");
+        refused();
+        assert!(matches!(start(first.clone()).await, Err(Error::Refused(_))));
+        let found = container(&fake, &spec("a")).await.expect("found");
+        assert_eq!(found.id, first.id);
+        refused();
+        let second = start(found).await.expect("made anew");
+        assert_ne!(second.id, first.id);
+        assert_eq!((fake.ids(), fake.running()), (vec![second.id], vec!["muster-web".to_owned()]));
+    }
+
+    #[tokio::test]
+    async fn a_network_that_is_missing_is_made_before_its_container() {
+        let fake = Fake::new();
+        let asked = std::sync::atomic::AtomicBool::new(false);
+        let ground = async {
+            asked.store(true, std::sync::atomic::Ordering::Relaxed);
+            Ok(())
+        };
+        fake.fail(Op::Create, Fault::Refused("network n1 not found".to_owned()));
+        assert!(grounded(&fake, &spec("a"), ground).await.expect("made").fresh);
+        assert!(asked.into_inner());
     }
 
     #[tokio::test(start_paused = true)]

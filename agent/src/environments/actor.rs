@@ -349,7 +349,8 @@ impl<'a> Pass<'a> {
         let (host, plan, send) = (Arc::clone(&self.host), Arc::clone(&self.plan), self.send.clone());
         self.others.spawn(async move {
             tokio::time::sleep(after).await;
-            let laid = tokio::try_join!(ground::networks(&host, &plan), ground::manifest(&host, &plan));
+            let networks = async { Ok(ground::networks(&host, &plan).await?) };
+            let laid = tokio::try_join!(networks, ground::manifest(&host, &plan));
             let _ = send.send(Event::Grounded(laid.map(|_| ())));
         });
     }
@@ -442,7 +443,10 @@ impl<'a> Pass<'a> {
                         let pause = part.ended(code, lines, out_of_memory, engine_was_away);
                         self.later(pause, Event::PauseOver(service, instance));
                     }
-                    None => part.vanished(),
+                    None => {
+                        part.vanished();
+                        self.prepare(service);
+                    }
                 }
             }
             Event::PauseOver(name, instance) => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::data::Manifest;
 use super::failure::Failure;
 use super::plan::{self, Plan};
-use crate::engine::adopt;
+use crate::engine::{self, adopt};
 use crate::firewall::rules;
 use crate::host::Host;
 
@@ -33,7 +33,7 @@ const SPARE: usize = 6;
 ///
 /// # Errors
 /// A foreign network has the name, no addresses are left, or the engine says no.
-pub async fn networks(host: &Arc<Host>, plan: &Plan) -> Result<(), Failure> {
+pub async fn networks(host: &Arc<Host>, plan: &Plan) -> engine::Result<()> {
     let outer = plan.stack.services.values().filter(|service| service.egress).count();
     let make = async |name: String, bridge: String, internal: bool, containers: usize| {
         let (labels, bridge) = (plan.labels(host), Some(bridge));

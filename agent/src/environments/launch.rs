@@ -8,7 +8,7 @@ use domain::stack::MountSource;
 
 use super::failure::Failure;
 use super::plan::{self, Plan};
-use super::{lay, prepare};
+use super::{ground, lay, prepare};
 use crate::engine::{ContainerSpec, Run, adopt};
 use crate::host::Host;
 use crate::parents::Share;
@@ -53,18 +53,16 @@ pub async fn service(
     let share = Share::of(plan.stack.settings.quota, plan.is_slot());
     let cgroup_parent = host.parents.parent(host.engine.as_ref(), &plan.id, share).await;
     let spec = &ContainerSpec { cgroup_parent, ..spec.clone() };
-    let mut made = adopt::container(host.engine.as_ref(), spec).await?;
+    let mut made = adopt::grounded(host.engine.as_ref(), spec, ground::networks(host, plan)).await?;
     if made.run == Run::Running && plan.restart.contains(name) {
         let grace = service.and_then(|service| service.stop_grace_period);
         host.engine.stop(&made.id, grace.unwrap_or(GRACE)).await?;
         made.run = Run::Exited(0);
     }
     if made.run != Run::Running {
-        for network in &spec.more_networks {
-            host.engine.connect(&made.id, network).await?;
-        }
         host.failpoints.hit("container.starting");
-        host.engine.start(&made.id).await?;
+        made =
+            adopt::started(host.engine.as_ref(), spec, &spec.more_networks, made, ground::networks(host, plan)).await?;
     }
     let found = host.engine.inspect(&made.id).await?;
     if spec.cgroup_parent.is_some() {

@@ -147,10 +147,10 @@ impl Part {
         }
     }
 
-    /// Its container vanished: somebody removed it.
+    /// Its container vanished: somebody removed it, and maybe more of it. It has to be prepared again.
     pub fn vanished(&mut self) {
         self.unwatch();
-        self.known.seen = Seen::Startable;
+        self.known.seen = Seen::Preparing;
         self.container = None;
         self.address = None;
     }

@@ -74,20 +74,12 @@ pub(super) async fn start(
     let release = release.ok_or("the release is not known here")?;
     let spec = containers::spec(host, release, process).ok_or("the release has no such process, or no image")?;
     let text = |why: crate::engine::Error| why.to_string();
-    let made = match adopt::container(host.engine.as_ref(), &spec).await {
-        // Somebody removed the network since it was staged.
-        Err(crate::engine::Error::NotFound(_) | crate::engine::Error::Refused(_)) => {
-            containers::ensure_network(host, &release.target).await.map_err(text)?;
-            adopt::container(host.engine.as_ref(), &spec).await.map_err(text)?
-        }
-        other => other.map_err(text)?,
-    };
+    let ground = || containers::ensure_network(host, &release.target);
+    let engine = host.engine.as_ref();
+    let mut made = adopt::grounded(engine, &spec, ground()).await.map_err(text)?;
     if made.run != Run::Running {
-        for network in &host.release_networks {
-            host.engine.connect(&made.id, network).await.map_err(text)?;
-        }
         host.failpoints.hit("container.starting");
-        host.engine.start(&made.id).await.map_err(text)?;
+        made = adopt::started(engine, &spec, &host.release_networks, made, ground()).await.map_err(text)?;
     }
     let found = host.engine.inspect(&made.id).await.map_err(text)?;
     let address = found.and_then(|found| found.addresses.get(&spec.network).copied());

@@ -1,6 +1,6 @@
 //! A host of its own: a network namespace with an engine, as `scripts/netns-host.sh` makes it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use super::binaries::root;
@@ -60,11 +60,15 @@ impl Namespace {
         }
     }
 
-    /// Where its engine's runc keeps what it knows of a container; named as `scripts/netns-host.sh` has it.
+    /// Where its engine's runc keeps what it knows of a container.
     #[must_use]
     pub fn runtime(&self, container: &str) -> PathBuf {
-        let socket = PathBuf::from(self.engine.trim_start_matches("unix://"));
-        socket.with_file_name(format!("exec/runtime-runc/moby-{}", self.name)).join(container)
+        self.beside(&format!("exec/runtime-runc/moby-{}", self.name)).join(container)
+    }
+
+    /// What lies beside its engine's socket, named as `scripts/netns-host.sh` has it.
+    fn beside(&self, name: &str) -> PathBuf {
+        PathBuf::from(self.engine.trim_start_matches("unix://")).with_file_name(name)
     }
 
     /// Words before a command that runs in it.
@@ -100,6 +104,14 @@ impl Namespace {
         script(&["engine", &self.name, "kill"]);
     }
 
+    /// What its engine, which does not run, knows of networks is removed.
+    ///
+    /// # Panics
+    /// It cannot be.
+    pub fn forget_networks(&self) {
+        std::fs::remove_file(self.beside("data/network/files/local-kv.db")).expect("removed");
+    }
+
     /// Its engine starts after it was killed while it removed a network. False: it never will again, which is a bug of
     /// its own (moby#45057, in 20.10.23 to 20.10.24 and 23.0.1).
     #[must_use]
@@ -131,8 +143,7 @@ impl Namespace {
 impl Drop for Namespace {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            // Its engine's, beside its socket.
-            Path::new(self.engine.trim_start_matches("unix://")).parent().into_iter().for_each(show_logs);
+            show_logs(&self.beside(""));
         }
         let down = Command::new(root().join("scripts/netns-host.sh")).args(["down", &self.name]).output();
         if !down.as_ref().is_ok_and(|out| out.status.success()) {
