@@ -10,4 +10,5 @@ mod engine;
 mod full;
 mod kills;
 mod relay;
+mod released;
 mod standstill;

@@ -86,8 +86,10 @@ pub async fn started(
     match start(engine, networks, &made.id).await {
         Err(why @ (Error::Refused(_) | Error::NotFound(_))) if !made.fresh => {
             tracing::warn!(container = spec.name, %why, "the engine does not start it any more, it is made anew");
+            // Some engines make a container for a network that is not there.
+            ground.await?;
             engine.remove(&made.id).await?;
-            let anew = grounded(engine, spec, ground).await?;
+            let anew = container(engine, spec).await?;
             start(engine, networks, &anew.id).await?;
             Ok(anew)
         }
@@ -118,8 +120,8 @@ pub struct Network<'a> {
     pub labels: Labels,
     /// Without a way out.
     pub internal: bool,
-    /// Name of the bridge; none: the engine chooses one.
-    pub bridge: Option<String>,
+    /// Name of the bridge, up to 15 characters. Engines before API 1.44 make a second network of a name, but no second bridge.
+    pub bridge: String,
     /// It has addresses for so many containers at least.
     pub containers: usize,
 }
@@ -192,6 +194,8 @@ pub async fn volume(engine: &dyn Engine, spec: &VolumeSpec) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering::Relaxed;
+
     use super::*;
     use crate::engine::fake::{Fake, Fault, Op};
 
@@ -206,7 +210,7 @@ mod tests {
 
     fn wanted(name: &str) -> Network<'_> {
         let labels = Labels { host: "h".to_owned(), slot: name.to_owned(), part: String::new(), spec: String::new() };
-        Network { name, labels, internal: true, bridge: None, containers: 253 }
+        Network { name, labels, internal: true, bridge: format!("br-{name}"), containers: 253 }
     }
 
     #[tokio::test]
@@ -249,7 +253,14 @@ mod tests {
     #[tokio::test]
     async fn one_from_before_that_the_engine_refuses_to_start_is_made_anew_and_a_new_one_is_not() {
         let fake = Fake::new();
-        let start = async |made| started(&fake, &spec("a"), &[], made, async { Ok(()) }).await;
+        let grounds = std::sync::atomic::AtomicU32::new(0);
+        let start = async |made| {
+            let ground = async {
+                grounds.fetch_add(1, Relaxed);
+                Ok(())
+            };
+            started(&fake, &spec("a"), &[], made, ground).await
+        };
         let refused = || fake.fail(Op::Start, Fault::Refused("network n1 not found".to_owned()));
         let first = container(&fake, &spec("a")).await.expect("made");
         refused();
@@ -260,6 +271,7 @@ mod tests {
         let second = start(found).await.expect("made anew");
         assert_ne!(second.id, first.id);
         assert_eq!((fake.ids(), fake.running()), (vec![second.id], vec!["muster-web".to_owned()]));
+        assert_eq!(grounds.into_inner(), 1, "its network is there by then");
     }
 
     #[tokio::test]
@@ -267,7 +279,7 @@ mod tests {
         let fake = Fake::new();
         let asked = std::sync::atomic::AtomicBool::new(false);
         let ground = async {
-            asked.store(true, std::sync::atomic::Ordering::Relaxed);
+            asked.store(true, Relaxed);
             Ok(())
         };
         fake.fail(Op::Create, Fault::Refused("network n1 not found".to_owned()));

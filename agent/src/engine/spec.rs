@@ -203,8 +203,8 @@ pub struct NetworkSpec {
     pub internal: bool,
     /// Its addresses, for example `198.18.4.0/28`.
     pub subnet: String,
-    /// Name of the bridge, up to 15 characters; none: the engine chooses one.
-    pub bridge: Option<String>,
+    /// Name of the bridge, up to 15 characters. Engines before API 1.44 make a second network of a name, but no second bridge.
+    pub bridge: String,
 }
 
 /// A volume bound to a folder of the pool.

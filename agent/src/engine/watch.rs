@@ -1,7 +1,7 @@
 //! One event stream per agent tells everybody whose container began or ended.
 
-use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use tokio::sync::broadcast;
@@ -28,13 +28,16 @@ pub struct End {
 struct Told {
     started: broadcast::Sender<Ended>,
     ended: broadcast::Sender<Ended>,
+    /// When the engine was last found to be away.
+    away: Mutex<Option<Instant>>,
 }
 
 impl Watch {
     /// Begins to listen for containers of `host`. Ends with the returned value's last clone.
     #[must_use]
     pub fn begin(engine: Arc<dyn Engine>, host: String) -> Self {
-        let told = Arc::new(Told { started: broadcast::Sender::new(256), ended: broadcast::Sender::new(256) });
+        let (started, ended) = (broadcast::Sender::new(256), broadcast::Sender::new(256));
+        let told = Arc::new(Told { started, ended, away: Mutex::default() });
         tokio::spawn(listen(Arc::clone(&engine), host, Arc::downgrade(&told)));
         Self { engine, told }
     }
@@ -49,6 +52,13 @@ impl Watch {
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<Ended> {
         self.told.ended.subscribe()
+    }
+
+    /// Whether the engine was away after `begun`: what ran since then may have ended with it.
+    #[must_use]
+    pub fn was_away(&self, begun: Instant) -> bool {
+        let away = *self.told.away.lock().unwrap_or_else(PoisonError::into_inner);
+        away.is_some_and(|at| at > begun)
     }
 
     /// Waits until the container does not run. While the engine is away it waits on: nothing is known.
@@ -108,9 +118,9 @@ async fn listen(engine: Arc<dyn Engine>, host: String, told: Weak<Told>) {
                 }
             }
         }
-        if told.strong_count() == 0 {
-            return;
-        }
+        let Some(told) = told.upgrade() else { return };
+        *told.away.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        drop(told);
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(2));
     }

@@ -36,7 +36,7 @@ const SPARE: usize = 6;
 pub async fn networks(host: &Arc<Host>, plan: &Plan) -> engine::Result<()> {
     let outer = plan.stack.services.values().filter(|service| service.egress).count();
     let make = async |name: String, bridge: String, internal: bool, containers: usize| {
-        let (labels, bridge) = (plan.labels(host), Some(bridge));
+        let labels = plan.labels(host);
         let wanted = adopt::Network { name: &name, labels, internal, bridge, containers: containers + SPARE };
         adopt::network(host.engine.as_ref(), &wanted, host.subnets).await
     };

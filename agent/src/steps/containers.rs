@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use domain::ids::ReleaseId;
 use domain::name::{Name, TargetRef};
 use domain::release::Release;
+use sha2::{Digest as _, Sha256};
 
 use crate::engine::{ContainerSpec, Labels, Run, adopt};
 use crate::host::Host;
@@ -15,6 +16,11 @@ use crate::image;
 #[must_use]
 pub fn network(host: &Host, target: &TargetRef) -> String {
     format!("muster-{}-{}-{}", host.short(), target.app, target.target)
+}
+
+/// Name of a target's bridge. It begins as the engine's own do, which firewalls know.
+fn bridge(network: &str) -> String {
+    format!("br-{}", hex::encode(&Sha256::digest(network)[..6]))
 }
 
 /// Addresses for a target's network: old and new processes side by side, and those that check health.
@@ -28,7 +34,7 @@ pub async fn ensure_network(host: &Host, target: &TargetRef) -> crate::engine::R
     let name = network(host, target);
     let labels = Labels { host: host.id.clone(), slot: target.to_string(), part: String::new(), spec: String::new() };
     // With a way out: what a released app needs lies elsewhere.
-    let wanted = adopt::Network { name: &name, labels, internal: false, bridge: None, containers: CONTAINERS };
+    let wanted = adopt::Network { name: &name, labels, internal: false, bridge: bridge(&name), containers: CONTAINERS };
     adopt::network(host.engine.as_ref(), &wanted, host.subnets).await
 }
 

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use domain::health::{HealthCheck, Probe};
 use domain::step::event::Outcome;
@@ -32,13 +32,23 @@ pub struct Asker {
     address: Option<IpAddr>,
     first_port: Option<u16>,
     spec: ContainerSpec,
+    /// When it was started or found.
+    begun: Instant,
 }
 
 impl Asker {
     /// For a running process at an address.
     #[must_use]
     pub fn new(host: Arc<Host>, check: HealthCheck, address: Option<IpAddr>, spec: ContainerSpec) -> Self {
-        Self { host, check, address, first_port: spec.ports.first().copied(), spec }
+        Self { host, check, address, first_port: spec.ports.first().copied(), spec, begun: Instant::now() }
+    }
+
+    /// Not the release is to blame when its process ended with the engine: whoever asks why is told.
+    fn explained(&self, mut sample: Sample) -> Sample {
+        if sample.outcome != Outcome::Pass && self.host.watch.was_away(self.begun) {
+            sample.text.push_str("; the container engine was away meanwhile");
+        }
+        sample
     }
 
     /// Asks in the check's cadence until the task is dropped.
@@ -47,7 +57,7 @@ impl Asker {
             (Some(ask), Some(address)) => {
                 let mut answers = self.host.prober.watch(ask, &self.check, address);
                 while let Some(answer) = answers.next().await {
-                    told(sample(&answer));
+                    told(self.explained(sample(&answer)));
                 }
             }
             _ => loop {
@@ -60,6 +70,10 @@ impl Asker {
 
     /// Asks now.
     pub async fn once(&self) -> Sample {
+        self.explained(self.asked().await)
+    }
+
+    async fn asked(&self) -> Sample {
         let taken = clock::boot_time();
         match (&self.check.probe, Ask::of(&self.check.probe, self.first_port), self.address) {
             (_, Some(ask), Some(address)) => sample(&self.host.prober.once(&ask, address, self.check.timeout).await),
@@ -110,4 +124,31 @@ fn sample(answer: &Answer) -> Sample {
     let status = answer.status.map(|status| format!("HTTP {status} ")).unwrap_or_default();
     let text = if answer.text.starts_with("HTTP") { answer.text.clone() } else { format!("{status}{}", answer.text) };
     Sample { taken: Duration::from_micros(answer.at_micros).saturating_sub(answer.took), outcome, text }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::path::Path;
+
+    use super::*;
+    use crate::engine::fake::Fake;
+    use crate::waiting::until;
+
+    #[tokio::test]
+    async fn a_failing_answer_says_that_the_engine_was_away_since_its_process_was_started() {
+        let fake = Arc::new(Fake::new());
+        fake.away(true);
+        let (host, _folder) = crate::host::tests::host(Arc::clone(&fake), Path::new("/nowhere")).await;
+        let asker = || {
+            let check = HealthCheck::new(Probe::Tcp { port: Some(1) });
+            Asker::new(Arc::clone(&host), check, Some(Ipv4Addr::LOCALHOST.into()), ContainerSpec::default())
+        };
+        let before = asker();
+        until("the engine is missed", async || host.watch.was_away(before.begun)).await;
+        fake.away(false);
+        fake.subscribed(&host.id).await;
+        assert_eq!(before.once().await.text, "connection refused; the container engine was away meanwhile");
+        assert_eq!(asker().once().await.text, "connection refused");
+    }
 }

@@ -36,12 +36,15 @@ impl Fleet {
         let name = cluster.name();
         let fleet = Self { network: format!("{name}-stores"), name, engine };
         let label = format!("{LABEL}={}", fleet.name);
-        fleet.engine.run(&["network", "create", "--internal", "--label", &label, &fleet.network]);
+        fleet.make_network();
         let run = |alias: &str, more: &[&str]| {
             let name = format!("{}-{alias}", fleet.name);
             let common = [
                 "run",
                 "-d",
+                // As servers of their own would, they come back with their host.
+                "--restart",
+                "always",
                 "--name",
                 &name,
                 "--label",
@@ -63,6 +66,26 @@ impl Fleet {
         });
         cluster.muster(&["config", "set", "bot/production", CONFIG[0], CONFIG[1]]).ok();
         fleet
+    }
+
+    fn make_network(&self) {
+        let label = format!("{LABEL}={}", self.name);
+        self.engine.run(&["network", "create", "--internal", "--label", &label, &self.network]);
+    }
+
+    /// Its engine lost its networks: they are made again, and what was on them is put there.
+    ///
+    /// # Panics
+    /// It fails.
+    pub fn mend(&self) {
+        self.make_network();
+        for alias in ["history", "sessions"] {
+            let container = format!("{}-{alias}", self.name);
+            // What it remembers is the network that is gone.
+            self.engine.run(&["network", "disconnect", "--force", &self.network, &container]);
+            self.engine.run(&["network", "connect", "--alias", alias, &self.network, &container]);
+            self.engine.run(&["start", &container]);
+        }
     }
 
     /// What a query on the fleet's database answers, unaligned.

@@ -16,7 +16,7 @@ pub(super) async fn create_network(client: &Docker, spec: &NetworkSpec) -> Resul
         driver: Some("bridge".to_owned()),
         internal: Some(spec.internal),
         labels: Some(spec.labels.to_map().into_iter().collect()),
-        options: spec.bridge.clone().map(|name| HashMap::from([("com.docker.network.bridge.name".to_owned(), name)])),
+        options: Some(HashMap::from([("com.docker.network.bridge.name".to_owned(), spec.bridge.clone())])),
         ipam: Some(Ipam {
             config: Some(vec![IpamConfig { subnet: Some(spec.subnet.clone()), ..IpamConfig::default() }]),
             ..Ipam::default()
