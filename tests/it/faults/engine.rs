@@ -5,7 +5,7 @@ use std::time::Duration;
 use tests::harness::call::Call;
 use tests::harness::cluster::{Cluster, Options};
 use tests::harness::condition::{SOON, eventually, within};
-use tests::harness::effects::chosen;
+use tests::harness::effects::{Effects, chosen};
 use tests::harness::namespace::Namespace;
 use tests::harness::real;
 
@@ -88,24 +88,8 @@ impl Edge {
         assert_ne!(gone.code, 0, "{}", gone.all());
     }
 
-    /// The engine is killed while the agent waits at the effect that it was told, or at the end of what it does. None: it
-    /// does not start again by a bug of its own, and nothing more is to be seen here.
-    fn killed(&self, number: usize, mut ended: impl FnMut() -> bool) -> Option<()> {
-        let effects = self.stand.effects();
-        let at = eventually(SOON, "the agent waits, or the end of what it was asked", || match effects.waits_at() {
-            Some(name) => Ok(name),
-            None if ended() => Ok("the end, there were fewer".to_owned()),
-            None => Err("neither".to_owned()),
-        });
-        self.namespace.kill_engine();
-        // It goes on with an engine that is away.
-        effects.release();
-        println!("{number}: killed at {at}");
-        let starts = self.namespace.starts_again();
-        if !starts {
-            println!("left out from here on: the engine does not start again, see moby#45057");
-        }
-        starts.then_some(())
+    fn killed(&self, number: usize, ended: impl FnMut() -> bool) -> Option<()> {
+        killed(&self.namespace, &self.stand.effects(), number, ended)
     }
 
     /// Runs a command with its engine killed at each chosen effect; it ends well, and `after` is so.
@@ -124,6 +108,30 @@ impl Edge {
         }
         Some(())
     }
+}
+
+/// The engine is killed while the agent waits at the effect that it was told, or at the end of what it does. None: it does
+/// not start again by a bug of its own, and nothing more is to be seen here.
+pub(super) fn killed(
+    namespace: &Namespace,
+    effects: &Effects,
+    number: usize,
+    mut ended: impl FnMut() -> bool,
+) -> Option<()> {
+    let at = eventually(SOON, "the agent waits, or the end of what it was asked", || match effects.waits_at() {
+        Some(name) => Ok(name),
+        None if ended() => Ok("the end, there were fewer".to_owned()),
+        None => Err("neither".to_owned()),
+    });
+    namespace.kill_engine();
+    // It goes on with an engine that is away.
+    effects.release();
+    println!("{number}: killed at {at}");
+    let starts = namespace.starts_again();
+    if !starts {
+        println!("left out from here on: the engine does not start again, see moby#45057");
+    }
+    starts.then_some(())
 }
 
 fn port(offset: u32) -> u16 {
