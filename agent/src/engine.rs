@@ -24,7 +24,7 @@ pub use spec::{ContainerSpec, FoundVolume, Labels, MountSpec, NetworkSpec, Right
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// It does not answer, or its answer was lost: whatever was asked may have happened.
-    #[error("the container engine does not answer: {0}")]
+    #[error("the container engine does not answer: {0}; see whether it runs (`systemctl status docker`)")]
     Away(String),
     /// A container of that name exists.
     #[error("the name {0} is in use")]

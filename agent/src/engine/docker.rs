@@ -65,8 +65,13 @@ fn failed(what: &str, why: bollard::errors::Error) -> Error {
             Error::Refused(message.chars().take(1000).collect())
         }
         B::JsonDataError { message, .. } => Error::Refused(format!("unreadable answer: {message}")),
-        other => Error::Away(other.to_string()),
+        other => Error::Away(cause(&other)),
     }
+}
+
+/// The innermost error: what the layers around it say is where it passed, which helps nobody.
+fn cause(why: &dyn std::error::Error) -> String {
+    why.source().map_or_else(|| why.to_string(), cause)
 }
 
 /// A missing object is what was wanted.

@@ -241,6 +241,7 @@ impl Driver {
 
     /// Nothing goes on before the journal is on disk.
     async fn persist(&mut self, slot: &Slot) {
+        crate::failpoints::effect("journal.write");
         let bytes = journal::encode(slot);
         while let Err(why) = self.host.state.put_target(&self.target.to_string(), &bytes, self.retain).await {
             tracing::error!(target = %self.target, %why, "the journal cannot be written; the step waits");

@@ -47,7 +47,7 @@ async fn check(
     let image = async {
         image::stage(host, &release.image, ways).await.map_err(|why| match why {
             image::Error::Denied(why) => refused(StageCheck::Policy, why.to_string()),
-            image::Error::Engine(engine::Error::Away(why)) => refused(StageCheck::Engine, why),
+            image::Error::Engine(why @ engine::Error::Away(_)) => refused(StageCheck::Engine, why.to_string()),
             other => refused(StageCheck::Artifact, other.to_string()),
         })
     };

@@ -1,6 +1,6 @@
 //! The engine of a host that serves a release is killed, restarted, or loses its networks.
 
-use tests::harness::call::Call;
+use tests::harness::call::{Call, Output, Running};
 use tests::harness::cluster::{Cluster, Options};
 use tests::harness::condition::{SOON, eventually};
 use tests::harness::docker::Engine;
@@ -44,6 +44,37 @@ impl Edge {
         self.cluster.muster(&words).by("jenkins")
     }
 
+    /// Release 1 or 2.
+    fn to(&self, release: usize) -> Call {
+        self.rollout(["v1", "v2"][release - 1], &["--unlock"])
+    }
+
+    /// The release that is to be served after this.
+    fn outcome(&self, ended: Output, before: usize) -> usize {
+        if ended.code == 0 {
+            return 3 - before;
+        }
+        println!("{}", ended.all());
+        // Not the release is to blame, whether it went back or nothing was touched.
+        let untouched = ended.all().contains("nothing was touched");
+        ended.with_code(if untouched { 1 } else { 6 }).says("engine");
+        before
+    }
+
+    /// The agent dies at the effect that it was told, or there were fewer; it is started again.
+    fn agent_killed(&mut self, number: usize, call: &mut Running) {
+        eventually(SOON, "the agent's death, or the end of what it was asked", || {
+            if !self.host.agent.runs() || !call.runs() { Ok(()) } else { Err("neither".to_owned()) }
+        });
+        Effects::of(&self.host).spare();
+        let died = !self.host.agent.runs();
+        println!("{number}: the agent {}", if died { "died" } else { "did less" });
+        if died {
+            self.host.agent.killed_itself(SOON);
+            self.host.agent.start();
+        }
+    }
+
     /// It serves this release, with both of its processes once each, and nothing else runs.
     fn serves(&self, release: usize) {
         eventually(SOON, &format!("it serves release {release}"), || {
@@ -79,32 +110,29 @@ fn what_was_released_comes_back_with_its_engine_also_without_its_networks() {
 }
 
 #[test]
-fn whenever_the_engine_is_killed_in_a_rollout_its_outcome_is_what_the_host_serves() {
+fn whenever_the_engine_or_the_agent_is_killed_in_a_rollout_its_outcome_is_what_the_host_serves() {
     let Some(_turn) = real::turn() else { return };
-    let edge = Edge::up("muster-it-checked", 240);
+    let mut edge = Edge::up("muster-it-checked", 240);
     edge.rollout("v1", &[]).ok();
-    let effects = Effects::of(&edge.host);
-    let all = effects.during(|| drop(edge.rollout("v2", &[]).ok()));
+    let all = Effects::of(&edge.host).during(|| drop(edge.rollout("v2", &[]).ok()));
     println!("a rollout changes {all:?}");
     // The same build with the same settings is the same release.
-    let versions = ["v1", "v2"];
     let mut release = 2;
     for number in chosen(all.len(), FEW) {
         edge.serves(release);
-        let other = 3 - release;
+        let effects = Effects::of(&edge.host);
         effects.hold_at(number);
-        let mut call = edge.rollout(versions[other - 1], &["--unlock"]).begin();
+        let mut call = edge.to(3 - release).begin();
         if killed(&edge.namespace, &effects, number, || !call.runs()).is_none() {
             return;
         }
-        let ended = call.finish();
-        if ended.code == 0 {
-            release = other;
-        } else {
-            println!("{}", ended.all());
-            // Not the release is to blame.
-            ended.with_code(6).says("engine");
-        }
+        release = edge.outcome(call.finish(), release);
+
+        edge.serves(release);
+        Effects::of(&edge.host).kill_at(number);
+        let mut call = edge.to(3 - release).begin();
+        edge.agent_killed(number, &mut call);
+        release = edge.outcome(call.finish(), release);
     }
     edge.serves(release);
     assert!(edge.fleet.scheduler_never_doubled() >= 2);
