@@ -8,6 +8,7 @@ mod elasticsearch;
 mod environments;
 mod install;
 mod isolation;
+mod ledger;
 mod life;
 mod logs;
 mod migrations;

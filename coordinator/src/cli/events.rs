@@ -1,5 +1,6 @@
 //! `muster events`: the ledger.
 
+use std::collections::VecDeque;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -22,10 +23,15 @@ pub struct Events {
     /// Only this target, app or environment
     #[arg(long, default_value = "")]
     scope: String,
-    /// At most so many (1-1000)
-    #[arg(long, default_value_t = 100)]
-    limit: u32,
+    /// At most so many, the newest (1-1000); without it 100, and with --since all
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=MOST))]
+    limit: Option<u32>,
 }
+
+/// So many are asked for at once, which is what the coordinator gives.
+const MOST: i64 = 1000;
+/// So many are shown of a ledger of which nothing is asked for.
+const FEW: u32 = 100;
 
 /// Prints events; with `--follow` for ever, without a gap over restarts of the coordinator.
 ///
@@ -36,10 +42,30 @@ pub async fn run(events: Events, client: &Client, output: &Output) -> Result<Exi
         Some(text) => time::now_micros().saturating_sub_unsigned(time::parse("--since", text)?),
         None => 0,
     };
-    let mut request = v1::ListEventsRequest { after_seq: 0, since, scope: events.scope.clone(), limit: events.limit };
-    let list = client.events().list(request.clone()).await?.into_inner();
-    for event in &list.events {
-        request.after_seq = request.after_seq.max(event.seq);
+    let limit = if since == 0 { events.limit.unwrap_or(FEW) } else { u32::try_from(MOST).unwrap_or(FEW) };
+    let mut request = v1::ListEventsRequest { after_seq: 0, since, scope: events.scope.clone(), limit };
+    // Of a limit the newest are held back until there are no more.
+    let mut held = VecDeque::new();
+    loop {
+        let page = client.events().list(request.clone()).await?.into_inner().events;
+        let more = since != 0 && page.len() >= limit as usize;
+        for event in page {
+            request.after_seq = request.after_seq.max(event.seq);
+            match events.limit {
+                None => print(&event, output)?,
+                Some(limit) => {
+                    held.push_back(event);
+                    if held.len() > limit as usize {
+                        held.pop_front();
+                    }
+                }
+            }
+        }
+        if !more {
+            break;
+        }
+    }
+    for event in &held {
         print(event, output)?;
     }
     if !events.follow {
