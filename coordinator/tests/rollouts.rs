@@ -20,20 +20,25 @@ async fn agent(server: &Server, name: &'static str, bad: u64) -> tokio::task::Jo
     play(host.ready(server).await, bad, None)
 }
 
+/// Of a host on which nothing runs yet.
+fn nothing() -> Report {
+    Report {
+        stamp: Stamp { run: 1, number: 0 },
+        generation: Generation(0),
+        current: None,
+        routed: None,
+        stage: None,
+        step: None,
+        health: HealthNow::Unknown,
+        serving: true,
+        quiet: true,
+    }
+}
+
 /// The same in a session that is open, beginning with an order that has come already.
 pub fn play(mut session: Session, bad: u64, mut came: Option<v1::StepOrder>) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move {
-        let mut state = Report {
-            stamp: Stamp { run: 1, number: 0 },
-            generation: Generation(0),
-            current: None,
-            routed: None,
-            stage: None,
-            step: None,
-            health: HealthNow::Unknown,
-            serving: true,
-            quiet: true,
-        };
+        let mut state = nothing();
         loop {
             let order = match came.take() {
                 Some(order) => order,
@@ -173,4 +178,46 @@ async fn a_rollout_waits_for_a_host_that_went_away_and_says_so() {
     })
     .await;
     assert!(waiting.starts_with("waiting for: "), "{waiting}");
+}
+
+#[tokio::test]
+async fn a_release_that_fails_at_rest_is_told_once_and_once_more_when_it_is_over() {
+    let server = Server::start().await;
+    server.bot().await;
+    let host = server.host("web-1", "app=bot,env=production").await;
+    let playing = play(host.ready(&server).await, 0, None);
+    ended(&server, &start(&server, "bot/production", "one").await.id).await;
+    playing.abort();
+    let ask = v1::ShowReleaseRequest { target: "bot/production".to_owned(), number: 1 };
+    let mut releases = v1::releases_client::ReleasesClient::new(server.channel().await);
+    let release = releases.show(as_(&server.admin, ask)).await.unwrap().into_inner().id;
+
+    let session = host.ready(&server).await;
+    let failing = || HealthNow::Failing(Box::new(Failure::bare(Cause::CrashLoop, "it ended 3 times")));
+    let mut state = Report { current: Some(release.parse().unwrap()), ..nothing() };
+    state.stamp.run = 2;
+    let target = domain::name::TargetRef::parse("bot/production").unwrap();
+    // A process that is started again has not answered yet, which ends nothing.
+    let told = [failing(), HealthNow::Unknown, failing(), HealthNow::Passing, HealthNow::Passing, failing()];
+    for health in told {
+        state.stamp.number += 1;
+        state.health = health;
+        session.send(Up::Step(report(&target, &state, ""))).await;
+    }
+    let mut events = v1::events_client::EventsClient::new(server.channel().await);
+    let kinds = until("all of it is told", async || {
+        let ask = v1::ListEventsRequest { scope: "bot/production".to_owned(), ..Default::default() };
+        let all = events.list(as_(&server.admin, ask)).await.unwrap().into_inner().events;
+        let found =
+            all.into_iter().filter(|event| ["release.failing", "release.recovered"].contains(&event.kind.as_str()));
+        let found: Vec<_> = found.map(|event| (event.kind, event.reason, event.text)).collect();
+        (found.len() >= 3).then_some(found)
+    })
+    .await;
+    let failed = ("release.failing", "E_CRASH_LOOP", "release 1: it ended 3 times");
+    let expected = [failed, ("release.recovered", "", "release 1 passes its checks again"), failed];
+    assert_eq!(kinds, expected.map(|(kind, reason, text)| (kind.to_owned(), reason.to_owned(), text.to_owned())));
+    let mut hosts = v1::hosts_client::HostsClient::new(server.channel().await);
+    let shown = hosts.show(as_(&server.admin, v1::ShowHostRequest { host: "web-1".to_owned() })).await.unwrap();
+    assert_eq!(shown.into_inner().releases[0].failing, "E_CRASH_LOOP: it ended 3 times");
 }

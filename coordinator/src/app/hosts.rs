@@ -8,6 +8,7 @@ use domain::host::Liveness;
 use domain::label::Selector;
 use domain::name::TargetRef;
 use domain::run::{RunState, Verdict};
+use domain::step::report::HealthNow;
 
 use super::ledger::{self, Event};
 use super::{Ctx, WarmStack, join_tokens, resolve, seeds};
@@ -28,10 +29,21 @@ pub struct HostView {
     pub environments: u32,
     /// Runs on it.
     pub runs: u32,
-    /// Targets with the number of the release it runs.
-    pub releases: Vec<(TargetRef, u64)>,
+    /// What it runs of targets.
+    pub releases: Vec<HostRelease>,
     /// Its warm pool.
     pub warm: Vec<WarmStack>,
+}
+
+/// What a host runs of a target.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HostRelease {
+    /// The target.
+    pub target: TargetRef,
+    /// The release's number.
+    pub number: u64,
+    /// Why it does not do what it should.
+    pub failing: Option<String>,
 }
 
 async fn view_of<V: View + ?Sized>(ctx: &Ctx, view: &mut V, row: HostRow) -> Result<HostView> {
@@ -39,9 +51,14 @@ async fn view_of<V: View + ?Sized>(ctx: &Ctx, view: &mut V, row: HostRow) -> Res
     let runs = view.run_list_of_host(row.host.id).await?.len();
     let mut releases = Vec::new();
     for member in view.member_list_of_host(row.host.id).await? {
-        let Some(current) = member.report.and_then(|report| report.current) else { continue };
+        let Some(report) = member.report else { continue };
+        let Some(current) = report.current else { continue };
         if let Some(release) = view.release_get(current).await? {
-            releases.push((member.target, release.release.number));
+            let failing = match &report.health {
+                HealthNow::Failing(why) => Some(format!("{}: {why}", why.cause.code())),
+                HealthNow::Passing | HealthNow::Unknown => None,
+            };
+            releases.push(HostRelease { target: member.target, number: release.release.number, failing });
         }
     }
     let session = ctx.seen.session(row.host.id);
@@ -201,7 +218,7 @@ pub async fn remove(ctx: &Ctx, principal: &Principal, given: &str, force: bool) 
 fn unused(view: &HostView) -> Result<()> {
     let name = &view.row.host.name;
     if view.environments > 0 || view.runs > 0 || !view.releases.is_empty() {
-        let targets: Vec<String> = view.releases.iter().map(|(target, _)| target.to_string()).collect();
+        let targets: Vec<String> = view.releases.iter().map(|one| one.target.to_string()).collect();
         let text = format!(
             "{name} has {} environments, {} runs and releases of [{}]; take them away first, or use --force",
             view.environments,

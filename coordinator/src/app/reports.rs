@@ -8,7 +8,7 @@ use domain::host::{Facts, Liveness};
 use domain::ids::{EnvironmentId, HostId, ReleaseId};
 use domain::name::TargetRef;
 use domain::seed::DataObserved;
-use domain::step::report::Report;
+use domain::step::report::{HealthNow, Report};
 use proto::convert::step::Reported;
 
 use super::environments::SECRET;
@@ -414,10 +414,42 @@ pub async fn step(ctx: &Ctx, agent: &Agent, told: Reported) -> Result<bool> {
                     return Ok(false);
                 }
                 tx.member_report_put(&agent.project, &told.target, agent.id, Some(&told.report), ctx.now()).await?;
+                at_rest(ctx, tx, agent, &told).await?;
                 Ok::<_, Error>(true)
             })
         })
         .await
+}
+
+/// What a release comes to that nobody is changing is told once, and once more when it is over. How a step goes is told by
+/// its rollout.
+async fn at_rest(ctx: &Ctx, tx: &mut dyn Tx, agent: &Agent, told: &Reported) -> Result<()> {
+    let (target, report) = (&told.target, &told.report);
+    let Some(current) = report.current else { return Ok(()) };
+    if report.step.as_ref().is_some_and(|step| step.settled.is_none()) {
+        return Ok(());
+    }
+    let key = format!("member/{target}/{}/failing", agent.id);
+    let known = tx.meta_get(&key).await?.unwrap_or_default();
+    let (event, now) = match &report.health {
+        HealthNow::Failing(why) if known.is_empty() => {
+            let event = Event::new(ledger::host(&agent.name), "release.failing", target).reason(why.cause.code());
+            (event.text(format!("{}: {why}", number(tx, current).await?)), "failing")
+        }
+        HealthNow::Passing if !known.is_empty() => {
+            let event = Event::new(ledger::host(&agent.name), "release.recovered", target);
+            (event.text(format!("{} passes its checks again", number(tx, current).await?)), "")
+        }
+        _ => return Ok(()),
+    };
+    tx.meta_put(&key, now).await?;
+    event.scope(target).append(ctx, tx, &agent.project).await?;
+    Ok(())
+}
+
+async fn number(tx: &mut dyn Tx, release: ReleaseId) -> Result<String> {
+    let found = tx.release_get(release).await?;
+    Ok(found.map_or_else(|| "a release".to_owned(), |found| format!("release {}", found.release.number)))
 }
 
 /// A release that is told of and is another target's. What a host has becomes what it goes back to: who claimed to have

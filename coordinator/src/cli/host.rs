@@ -121,7 +121,11 @@ fn state(host: &v1::Host) -> String {
 
 fn releases(host: &v1::Host) -> String {
     let one = |release: &v1::HostRelease| {
-        let doubt = if release.unknown { "?" } else { "" };
+        let doubt = match (release.unknown, release.failing.is_empty()) {
+            (true, _) => "?",
+            (false, true) => "",
+            (false, false) => " (failing)",
+        };
         format!("{} {}{doubt}", release.target, release.number)
     };
     dash(host.releases.iter().map(one).collect::<Vec<_>>().join(", "))
@@ -187,6 +191,9 @@ fn print_host(host: &v1::Host, output: &Output) {
     ];
     for (name, value) in lines {
         output.line(&format!("  {name:<9} {value}"));
+    }
+    for release in host.releases.iter().filter(|release| !release.failing.is_empty()) {
+        output.line(&format!("  {:<9} {} {}: {}", "failing", release.target, release.number, release.failing));
     }
     for stack in &host.warm {
         output.line(&format!("  {:<9} {}", "warm", warm(stack)));

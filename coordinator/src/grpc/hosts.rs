@@ -8,17 +8,18 @@ use tonic::{Request, Response, Status};
 use super::error::status;
 use super::{Api, principal};
 use crate::app::WarmStack;
-use crate::app::hosts::{self, HostView};
+use crate::app::hosts::{self, HostRelease, HostView};
 use crate::app::idempotency::Key;
 use crate::app::join_tokens;
 
 fn message(api: &Api, view: HostView) -> v1::Host {
     let HostView { row, liveness, seen_at, environments, runs, releases, warm } = view;
     let unknown = liveness == domain::host::Liveness::Unreachable;
-    let release = |(target, number): (domain::name::TargetRef, u64)| v1::HostRelease {
-        target: target.to_string(),
-        number,
+    let release = |one: HostRelease| v1::HostRelease {
+        target: one.target.to_string(),
+        number: one.number,
         unknown,
+        failing: one.failing.unwrap_or_default(),
     };
     let stack = |one: WarmStack| v1::WarmStack {
         stack: one.stack,

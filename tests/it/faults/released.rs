@@ -44,6 +44,13 @@ impl Edge {
         self.cluster.muster(&words).by("jenkins")
     }
 
+    fn shows(&self, what: &str) {
+        eventually(SOON, &format!("`host show` says {what:?}"), || {
+            let shown = self.cluster.muster(&["host", "show", &self.host.name]).ok().stdout;
+            if shown.contains(what) { Ok(()) } else { Err(shown) }
+        });
+    }
+
     /// Release 1 or 2.
     fn to(&self, release: usize) -> Call {
         self.rollout(["v1", "v2"][release - 1], &["--unlock"])
@@ -104,8 +111,18 @@ fn what_was_released_comes_back_with_its_engine_also_without_its_networks() {
     edge.namespace.kill_engine();
     edge.namespace.forget_networks();
     edge.namespace.start_engine();
+    edge.shows("failing");
+    edge.cluster.muster(&["host", "list"]).ok().says("bot/production 1 (failing)");
     edge.fleet.mend();
     edge.serves(1);
+    let healed = || edge.cluster.muster(&["events", "--since", "1h", "--scope", "bot/production"]).ok().stdout;
+    eventually(SOON, "the ledger tells that it is over", || {
+        let told = healed();
+        if told.contains("release 1 passes its checks again") { Ok(()) } else { Err(told) }
+    });
+    println!("{}", healed());
+    assert!(healed().contains("release.failing"));
+    edge.shows("releases  bot/production 1\n");
     assert!(edge.fleet.scheduler_never_doubled() >= 4);
 }
 
