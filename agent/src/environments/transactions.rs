@@ -29,7 +29,7 @@ pub(super) fn is_asked(kind: StoreKind) -> bool {
     matches!(kind, StoreKind::Postgres | StoreKind::Mysql)
 }
 
-/// Open transactions of a store; none when it cannot be asked. MySQL tells them to accounts with the privilege
+/// Open transactions of a store; none when it cannot be asked, and one of nobody while it does not answer. MySQL tells them to accounts with the privilege
 /// `PROCESS` only: root, where the stack names its password.
 pub(super) async fn open(name: &str, service: &Service, address: IpAddr) -> Vec<Transaction> {
     let asked = async {
@@ -51,7 +51,8 @@ pub(super) async fn open(name: &str, service: &Service, address: IpAddr) -> Vec<
             tracing::debug!(service = name, %why, "its transactions cannot be asked for");
             Vec::new()
         }
-        Err(_) => Vec::new(),
+        // Who is too busy to answer is used.
+        Err(_) => vec![Transaction { service: name.to_owned(), by: format!("it does not answer within {WITHIN:?}") }],
     }
 }
 

@@ -43,6 +43,10 @@ pub(super) struct Driver {
     phase: Option<StepPhase>,
     routed: Option<ReleaseId>,
     routing: bool,
+    /// Where the last switch that was asked for leads.
+    leading: BTreeMap<Name, IpAddr>,
+    /// The relay still leads to where a process was before its restart: what it says of the release means nothing.
+    stale: bool,
     inspected: bool,
     tasks: JoinSet<()>,
 }
@@ -69,6 +73,8 @@ impl Driver {
             phase: None,
             routed: None,
             routing: false,
+            leading: BTreeMap::new(),
+            stale: false,
             inspected: false,
             tasks: JoinSet::new(),
         };
@@ -107,10 +113,7 @@ impl Driver {
         match news {
             News::Event(event) => {
                 match &*event {
-                    Event::Routed { release } => {
-                        self.routed = *release;
-                        self.routing = false;
-                    }
+                    Event::Routed { release } => self.switched(*release).await,
                     Event::RouteFailed { .. } => self.routing = false,
                     Event::Exited { release, process, instance, .. } => {
                         let key = (*release, process.clone());
@@ -140,7 +143,7 @@ impl Driver {
                 Some(Event::Tick)
             }
             // While a switch is under way its own answer counts.
-            News::Led(release) if !self.routing && release != self.routed => {
+            News::Led(release) if !self.routing && !self.stale && release != self.routed => {
                 tracing::warn!(target = %self.target, "the relay leads elsewhere than it was told");
                 self.routed = release;
                 Some(Event::Routed { release })
@@ -174,11 +177,24 @@ impl Driver {
         Event::Started { release, process, instance }
     }
 
+    /// Traffic is led there. A process that was started again while it was being led has another address by now.
+    async fn switched(&mut self, release: Option<ReleaseId>) {
+        self.routed = release;
+        self.routing = false;
+        let Some(release) = release else { return };
+        self.stale = false;
+        let now = self.addresses(release);
+        if self.leading.iter().any(|(process, led)| now.get(process).is_some_and(|address| address != led)) {
+            self.lead_again(release).await;
+        }
+    }
+
     async fn lead_again(&mut self, release: ReleaseId) {
         let Some(known) = self.releases.get(&release) else { return };
         if let Err(why) = super::traffic::lead(&self.host, known, &self.addresses(release)).await {
             tracing::warn!(target = %self.target, %why, "traffic of a restarted process cannot be led yet");
             self.routed = None;
+            self.stale = true;
             let _ = self.send.send(News::Event(Box::new(Event::Routed { release: None })));
         }
     }
@@ -342,6 +358,7 @@ impl Driver {
         self.routing = true;
         let known = release.and_then(|id| self.releases.get(&id).cloned());
         let addresses = release.map(|id| self.addresses(id)).unwrap_or_default();
+        self.leading.clone_from(&addresses);
         self.spawn(perform::route(Arc::clone(&self.host), self.target.clone(), release, known, addresses));
     }
 }
