@@ -24,12 +24,12 @@ pub struct Events {
     #[arg(long, default_value = "")]
     scope: String,
     /// At most so many, the newest (1-1000); without it 100, and with --since all
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=MOST))]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST)))]
     limit: Option<u32>,
 }
 
 /// So many are asked for at once, which is what the coordinator gives.
-const MOST: i64 = 1000;
+const MOST: u32 = 1000;
 /// So many are shown of a ledger of which nothing is asked for.
 const FEW: u32 = 100;
 
@@ -42,7 +42,7 @@ pub async fn run(events: Events, client: &Client, output: &Output) -> Result<Exi
         Some(text) => time::now_micros().saturating_sub_unsigned(time::parse("--since", text)?),
         None => 0,
     };
-    let limit = if since == 0 { events.limit.unwrap_or(FEW) } else { u32::try_from(MOST).unwrap_or(FEW) };
+    let limit = if since == 0 { events.limit.unwrap_or(FEW) } else { MOST };
     let mut request = v1::ListEventsRequest { after_seq: 0, since, scope: events.scope.clone(), limit };
     // Of a limit the newest are held back until there are no more.
     let mut held = VecDeque::new();
