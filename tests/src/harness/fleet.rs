@@ -35,7 +35,7 @@ impl Fleet {
     pub fn on(cluster: &Cluster, engine: Engine) -> Self {
         let name = cluster.name();
         let fleet = Self { network: format!("{name}-stores"), name, engine };
-        let label = format!("{LABEL}={}", fleet.name);
+        let label = fleet.label();
         fleet.make_network();
         let run = |alias: &str, more: &[&str]| {
             let name = format!("{}-{alias}", fleet.name);
@@ -68,8 +68,13 @@ impl Fleet {
         fleet
     }
 
+    /// Of all that belongs to it.
+    fn label(&self) -> String {
+        format!("{LABEL}={}", self.name)
+    }
+
     fn make_network(&self) {
-        let label = format!("{LABEL}={}", self.name);
+        let label = self.label();
         self.engine.run(&["network", "create", "--internal", "--label", &label, &self.network]);
     }
 
@@ -103,7 +108,7 @@ impl Fleet {
     /// # Panics
     /// Two overlap.
     pub fn scheduler_never_doubled(&self) -> u64 {
-        let label = format!("{LABEL}={}", self.name);
+        let label = self.label();
         let checked = self.engine.try_run(&[
             "run",
             "--rm",
