@@ -72,7 +72,7 @@ pub async fn grounded(
 
 /// Puts a container that does not run on more networks and starts it. One from before that the engine refuses to start (it
 /// remembers a network that was removed, or a killed engine left something in its way) is made anew: what is to last lies
-/// in its mounts.
+/// in its mounts. While one of `networks` is missing that `ground` does not make it stays, and with it its log.
 ///
 /// # Errors
 /// As the engine says, of the new one.
@@ -85,9 +85,10 @@ pub async fn started(
 ) -> Result<Ensured> {
     match start(engine, networks, &made.id).await {
         Err(why @ (Error::Refused(_) | Error::NotFound(_))) if !made.fresh => {
-            tracing::warn!(container = spec.name, %why, "the engine does not start it any more, it is made anew");
+            tracing::warn!(container = spec.name, %why, "the engine does not start it any more");
             // Some engines make a container for a network that is not there.
             ground.await?;
+            connected(engine, networks, &made.id).await?;
             engine.remove(&made.id).await?;
             let anew = container(engine, spec).await?;
             start(engine, networks, &anew.id).await?;
@@ -98,10 +99,15 @@ pub async fn started(
 }
 
 async fn start(engine: &dyn Engine, networks: &[String], id: &str) -> Result<()> {
+    connected(engine, networks, id).await?;
+    engine.start(id).await
+}
+
+async fn connected(engine: &dyn Engine, networks: &[String], id: &str) -> Result<()> {
     for network in networks {
         engine.connect(id, network).await?;
     }
-    engine.start(id).await
+    Ok(())
 }
 
 fn still_taken(kind: &str, name: &str) -> Error {
@@ -272,6 +278,18 @@ mod tests {
         assert_ne!(second.id, first.id);
         assert_eq!((fake.ids(), fake.running()), (vec![second.id], vec!["muster-web".to_owned()]));
         assert_eq!(grounds.into_inner(), 1, "its network is there by then");
+    }
+
+    #[tokio::test]
+    async fn one_from_before_stays_while_a_network_of_somebody_else_is_missing() {
+        let fake = Fake::new();
+        let first = container(&fake, &spec("a")).await.expect("made");
+        let start = async |made| started(&fake, &spec("a"), &["theirs".to_owned()], made, async { Ok(()) }).await;
+        let found = container(&fake, &spec("a")).await.expect("found");
+        assert_eq!(start(found.clone()).await, Err(Error::NotFound("theirs".to_owned())));
+        assert_eq!(fake.ids(), [first.id.as_str()]);
+        network(&fake, &wanted("theirs"), "198.18.0.0/22".parse().expect("a block")).await.expect("made");
+        assert_eq!(start(found).await.map(|made| made.id), Ok(first.id));
     }
 
     #[tokio::test]

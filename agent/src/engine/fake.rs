@@ -118,6 +118,7 @@ struct World {
     range: Range,
     away: bool,
     next: u32,
+    addresses: u32,
     boxes: BTreeMap<String, Made>,
     networks: BTreeMap<String, NetworkSpec>,
     volumes: BTreeMap<String, VolumeSpec>,
@@ -332,7 +333,7 @@ impl World {
     fn add(&mut self, spec: ContainerSpec, labels: Option<Labels>) -> String {
         self.next += 1;
         let id = format!("{:064x}", self.next);
-        let address = self.range.address(self.next);
+        let address = self.address();
         let made = Made {
             id: id.clone(),
             spec,
@@ -346,6 +347,11 @@ impl World {
         };
         self.boxes.insert(id.clone(), made);
         id
+    }
+
+    fn address(&mut self) -> Ipv4Addr {
+        self.addresses += 1;
+        self.range.address(self.addresses)
     }
 
     /// Counts a look at `name`. True: it is still being made.

@@ -21,6 +21,7 @@ use tonic::transport::Channel;
 use super::containers::{self, Existing};
 use super::health::Asker;
 use super::news::{Begin, News, Running, sampled};
+use super::traffic::Led;
 use super::{journal, perform, retain};
 use crate::clock;
 use crate::host::Host;
@@ -43,10 +44,8 @@ pub(super) struct Driver {
     phase: Option<StepPhase>,
     routed: Option<ReleaseId>,
     routing: bool,
-    /// Where the last switch that was asked for leads.
-    leading: BTreeMap<Name, IpAddr>,
-    /// The relay still leads to where a process was before its restart: what it says of the release means nothing.
-    stale: bool,
+    /// Asked for until now.
+    switches: u64,
     inspected: bool,
     tasks: JoinSet<()>,
 }
@@ -73,8 +72,7 @@ impl Driver {
             phase: None,
             routed: None,
             routing: false,
-            leading: BTreeMap::new(),
-            stale: false,
+            switches: 0,
             inspected: false,
             tasks: JoinSet::new(),
         };
@@ -113,7 +111,12 @@ impl Driver {
         match news {
             News::Event(event) => {
                 match &*event {
-                    Event::Routed { release } => self.switched(*release).await,
+                    Event::Routed { release } => {
+                        self.routed = *release;
+                        self.routing = false;
+                        // A process that was started again meanwhile has another address by now.
+                        self.look();
+                    }
                     Event::RouteFailed { .. } => self.routing = false,
                     Event::Exited { release, process, instance, .. } => {
                         let key = (*release, process.clone());
@@ -133,7 +136,7 @@ impl Driver {
                 Some(*event)
             }
             News::Started { release, process, id, address } => Some(self.started(release, process, id, address).await),
-            News::Inspected { existing, routed } => Some(self.inspected(existing, routed)),
+            News::Inspected { existing, led } => Some(self.inspected(existing, &led)),
             News::Tell => {
                 self.machine.report_again();
                 Some(Event::Tick)
@@ -142,13 +145,9 @@ impl Driver {
                 self.look();
                 Some(Event::Tick)
             }
-            // While a switch is under way its own answer counts.
-            News::Led(release) if !self.routing && !self.stale && release != self.routed => {
-                tracing::warn!(target = %self.target, "the relay leads elsewhere than it was told");
-                self.routed = release;
-                Some(Event::Routed { release })
-            }
-            News::Led(_) => None,
+            // The answer of a switch counts more than what was seen before it.
+            News::Led { switches, .. } if switches != self.switches || self.routing => None,
+            News::Led { led, .. } => self.led(&led).await,
         }
     }
 
@@ -177,24 +176,32 @@ impl Driver {
         Event::Started { release, process, instance }
     }
 
-    /// Traffic is led there. A process that was started again while it was being led has another address by now.
-    async fn switched(&mut self, release: Option<ReleaseId>) {
-        self.routed = release;
-        self.routing = false;
-        let Some(release) = release else { return };
-        self.stale = false;
-        let now = self.addresses(release);
-        if self.leading.iter().any(|(process, led)| now.get(process).is_some_and(|address| address != led)) {
-            self.lead_again(release).await;
+    /// The relay was asked where it leads.
+    async fn led(&mut self, led: &Led) -> Option<Event> {
+        let release = self.reached(led);
+        if release == self.routed {
+            return None;
         }
+        if led.release == self.routed {
+            self.lead_again(led.release?).await;
+            return None;
+        }
+        tracing::warn!(target = %self.target, "the relay leads elsewhere than it was told");
+        self.routed = release;
+        Some(Event::Routed { release })
+    }
+
+    /// The release that has the traffic: to lead to where its processes were before a restart does not count.
+    fn reached(&self, led: &Led) -> Option<ReleaseId> {
+        led.release.filter(|release| led.agrees(&self.addresses(*release)))
     }
 
     async fn lead_again(&mut self, release: ReleaseId) {
+        self.switches += 1;
         let Some(known) = self.releases.get(&release) else { return };
         if let Err(why) = super::traffic::lead(&self.host, known, &self.addresses(release)).await {
             tracing::warn!(target = %self.target, %why, "traffic of a restarted process cannot be led yet");
             self.routed = None;
-            self.stale = true;
             let _ = self.send.send(News::Event(Box::new(Event::Routed { release: None })));
         }
     }
@@ -297,20 +304,20 @@ impl Driver {
         let (host, target, releases, send) =
             (Arc::clone(&self.host), self.target.clone(), self.releases.clone(), self.send.clone());
         self.tasks.spawn(async move {
-            let (existing, routed) = perform::inspect(&host, &target, &releases).await;
-            let _ = send.send(News::Inspected { existing, routed });
+            let (existing, led) = perform::inspect(&host, &target, &releases).await;
+            let _ = send.send(News::Inspected { existing, led });
         });
     }
 
-    fn inspected(&mut self, existing: Vec<Existing>, routed: Option<ReleaseId>) -> Event {
-        self.routed = routed;
+    fn inspected(&mut self, existing: Vec<Existing>, led: &Led) -> Event {
         self.inspected = true;
         let mut containers = Vec::new();
         for one in existing {
             let running = one.running.map(|address| self.know(one.release, &one.process, one.id, address));
             containers.push(Found { release: one.release, process: one.process, running });
         }
-        Event::Inspected { containers, routed }
+        self.routed = self.reached(led);
+        Event::Inspected { containers, routed: self.routed }
     }
 
     fn start(&mut self, release: ReleaseId, process: Name) {
@@ -347,18 +354,19 @@ impl Driver {
             return;
         }
         let (host, target, send) = (Arc::clone(&self.host), self.target.clone(), self.send.clone());
+        let switches = self.switches;
         self.tasks.spawn(async move {
-            if let Ok(routed) = super::traffic::routed(&host, &target).await {
-                let _ = send.send(News::Led(routed));
+            if let Ok(led) = super::traffic::led(&host, &target).await {
+                let _ = send.send(News::Led { switches, led });
             }
         });
     }
 
     fn route(&mut self, release: Option<ReleaseId>) {
         self.routing = true;
+        self.switches += 1;
         let known = release.and_then(|id| self.releases.get(&id).cloned());
         let addresses = release.map(|id| self.addresses(id)).unwrap_or_default();
-        self.leading.clone_from(&addresses);
         self.spawn(perform::route(Arc::clone(&self.host), self.target.clone(), release, known, addresses));
     }
 }

@@ -16,6 +16,7 @@ use tonic::transport::Channel;
 
 use super::containers::Existing;
 use super::health::{self, Asker};
+use super::traffic::Led;
 use crate::host::Host;
 
 /// What a driver begins with.
@@ -43,13 +44,13 @@ pub(super) enum News {
     /// A container was started.
     Started { release: ReleaseId, process: Name, id: String, address: Option<IpAddr> },
     /// Everything that exists.
-    Inspected { existing: Vec<Existing>, routed: Option<ReleaseId> },
+    Inspected { existing: Vec<Existing>, led: Led },
     /// Tell the whole state again.
     Tell,
     /// Look at the relay: whatever was told or missed, it says where traffic goes.
     Look,
-    /// Where the relay leads traffic.
-    Led(Option<ReleaseId>),
+    /// Where the relay led traffic when so many switches had been asked for.
+    Led { switches: u64, led: Led },
 }
 
 /// A process that runs.

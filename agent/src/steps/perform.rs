@@ -16,12 +16,13 @@ use tokio::sync::watch;
 use tonic::transport::Channel;
 
 use super::containers::{self, Existing};
+use super::traffic::Led;
 use super::{stage, traffic};
 use crate::engine::{Run, adopt, last_lines};
 use crate::host::Host;
 
 /// Pause before an engine or relay that does not answer is asked again.
-const RETRY: Duration = Duration::from_millis(500);
+pub(super) const RETRY: Duration = Duration::from_millis(500);
 
 fn lines() -> u32 {
     u32::try_from(LOG_LINES).unwrap_or(50)
@@ -32,14 +33,14 @@ pub(super) async fn inspect(
     host: &Host,
     target: &TargetRef,
     releases: &BTreeMap<ReleaseId, Release>,
-) -> (Vec<Existing>, Option<ReleaseId>) {
+) -> (Vec<Existing>, Led) {
     loop {
         let found = containers::existing(host, target, releases).await;
-        let routed = traffic::routed(host, target).await;
-        match (found, routed) {
-            (Ok(found), Ok(routed)) => return (found, routed),
-            (found, routed) => {
-                let why = found.err().map(|why| why.to_string()).or(routed.err().map(|why| why.to_string()));
+        let led = traffic::led(host, target).await;
+        match (found, led) {
+            (Ok(found), Ok(led)) => return (found, led),
+            (found, led) => {
+                let why = found.err().map(|why| why.to_string()).or(led.err().map(|why| why.to_string()));
                 tracing::warn!(%target, why = why.unwrap_or_default(), "what runs is not known yet");
                 tokio::time::sleep(RETRY).await;
             }

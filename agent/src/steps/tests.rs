@@ -258,6 +258,42 @@ async fn a_process_that_dies_is_restarted_and_keeps_its_traffic() {
 }
 
 #[tokio::test]
+async fn a_relay_that_leads_to_where_a_process_was_before_its_restart_is_not_believed() {
+    let leads = async |bench: &Bench| {
+        until("traffic reaches the process", async || {
+            let running = bench.host.engine.inspect(&format!("{PREFIX}-web-r1")).await.ok().flatten();
+            let address = running.and_then(|found| found.addresses.into_values().next());
+            let route = bench.routes.route(18_931).filter(|route| route.release == release(1).id);
+            address.is_some() && route.map(|route| route.endpoint.ip()) == address
+        })
+        .await;
+    };
+    // The relay is silent when the process comes back with another address.
+    let mut bench = Bench::new().await;
+    serving(&bench.fake, 1, 200);
+    bring_up(&bench, 1, 1).await;
+    bench.fake.subscribed(HOST).await;
+    let name = format!("{PREFIX}-web-r1");
+    bench.routes.silence(1);
+    bench.fake.exit(&name, 137);
+    until("its second start", async || bench.fake.starts(&name) >= 2).await;
+    bench.steps.wake();
+    leads(&bench).await;
+    // It came back while no agent ran.
+    bench.steps.abort();
+    bench.fake.exit(&name, 137);
+    bench.host.engine.start(&name).await.expect("started");
+    bench.restart().await;
+    leads(&bench).await;
+    // Something else told the relay so.
+    let route = bench.routes.route(18_931).expect("published");
+    let stale = crate::routes::Route { endpoint: "127.0.0.1:1".parse().expect("an address"), ..route };
+    bench.host.routes.set(stale).await.expect("set");
+    bench.steps.wake();
+    leads(&bench).await;
+}
+
+#[tokio::test]
 async fn a_relay_that_lost_its_table_is_told_again() {
     let bench = Bench::new().await;
     serving(&bench.fake, 1, 200);
@@ -283,4 +319,16 @@ async fn a_port_of_somebody_else_is_refused_before_anything_is_touched() {
     let report = bench.until("staged", |report| report.stage.as_ref().is_some_and(|stage| stage.ended)).await;
     assert_eq!(report.stage.expect("a stage").refused, "E_PREFLIGHT_PORT");
     assert!(bench.fake.names().is_empty());
+}
+
+#[tokio::test]
+async fn preflight_waits_for_an_engine_that_is_being_restarted() {
+    let bench = Bench::new().await;
+    serving(&bench.fake, 1, 200);
+    bench.fake.away(true);
+    bench.steps.order(order(v1::StepOrderKind::Stage, 1, 1)).await;
+    bench.until("begun", |report| report.stage.as_ref().is_some_and(|stage| !stage.ended)).await;
+    bench.fake.away(false);
+    let report = bench.until("staged", |report| report.stage.as_ref().is_some_and(|stage| stage.ended)).await;
+    assert_eq!(report.stage.expect("a stage").refused, "");
 }

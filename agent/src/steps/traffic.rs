@@ -1,6 +1,6 @@
 //! A target's published ports.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use domain::ids::ReleaseId;
@@ -16,8 +16,10 @@ pub fn key(target: &TargetRef, process: &Name) -> String {
     format!("target:{target}:{process}")
 }
 
-fn is_own(target: &TargetRef, key: &str) -> bool {
-    key.strip_prefix("target:").and_then(|rest| rest.rsplit_once(':')).is_some_and(|(of, _)| of == target.to_string())
+/// The process of one of the target's own keys.
+fn process_of<'a>(target: &TargetRef, key: &'a str) -> Option<&'a str> {
+    let (of, process) = key.strip_prefix("target:")?.rsplit_once(':')?;
+    (of == target.to_string()).then_some(process)
 }
 
 /// Leads every published port of the release to it, and forgets the target's other ports.
@@ -52,24 +54,44 @@ pub async fn lead(host: &Host, release: &Release, addresses: &BTreeMap<Name, IpA
 /// The relay refuses or is silent.
 pub async fn forget(host: &Host, target: &TargetRef, keep: impl Fn(u16) -> bool) -> Result<()> {
     for entry in host.routes.entries().await? {
-        if is_own(target, &entry.key) && !keep(entry.port) {
+        if process_of(target, &entry.key).is_some() && !keep(entry.port) {
             host.routes.remove(entry.port, &entry.key).await?;
         }
     }
     Ok(())
 }
 
-/// The release that all of the target's ports lead to in this boot; none: they lead nowhere, or not to one.
+/// Where a target's ports lead in this boot.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Led {
+    /// The release that all of them lead to; none: they lead nowhere, or not to one.
+    pub release: Option<ReleaseId>,
+    /// Where the published processes are, as the relay has it.
+    endpoints: BTreeMap<Name, IpAddr>,
+}
+
+impl Led {
+    /// None of the processes is elsewhere than the relay has it. One that does not run is nowhere.
+    #[must_use]
+    pub fn agrees(&self, addresses: &BTreeMap<Name, IpAddr>) -> bool {
+        self.endpoints.iter().all(|(process, led)| addresses.get(process).is_none_or(|address| address == led))
+    }
+}
+
+/// Asks the relay where the target's ports lead.
 ///
 /// # Errors
 /// The relay is silent.
-pub async fn routed(host: &Host, target: &TargetRef) -> Result<Option<ReleaseId>> {
+pub async fn led(host: &Host, target: &TargetRef) -> Result<Led> {
     let entries = host.routes.entries().await?;
-    let mut led: Vec<Option<ReleaseId>> = entries
-        .iter()
-        .filter(|entry| is_own(target, &entry.key))
-        .map(|entry| entry.release.parse().ok().filter(|_| entry.confirmed))
-        .collect();
-    led.dedup();
-    Ok(if let [Some(one)] = led.as_slice() { Some(*one) } else { None })
+    let own = entries.iter().filter_map(|entry| Some((process_of(target, &entry.key)?, entry)));
+    let (mut releases, mut endpoints) = (BTreeSet::new(), BTreeMap::new());
+    for (process, entry) in own {
+        releases.insert(entry.release.parse().ok().filter(|_| entry.confirmed));
+        if let (Ok(process), Some(endpoint)) = (Name::new("process", process), entry.endpoint) {
+            endpoints.insert(process, endpoint.ip());
+        }
+    }
+    let release = if releases.len() == 1 { releases.into_iter().next().flatten() } else { None };
+    Ok(Led { release, endpoints })
 }

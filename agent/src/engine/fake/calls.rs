@@ -182,9 +182,14 @@ impl Engine for Fake {
             }
             let behaviour = world.behaviours.get(&image).cloned().unwrap_or_default();
             world.calls.push(format!("start {name}"));
+            // An engine gives each start another address.
+            let other = world.address();
             let Some(found) = world.boxes.get_mut(&key) else { return Err(Error::NotFound(key)) };
             found.run = Run::Running;
             found.starts += 1;
+            if found.starts > 1 {
+                found.address = other;
+            }
             let (address, started) = (found.address, (found.spec.host.clone(), Event::Started(key.clone())));
             for line in &behaviour.says {
                 world.say(&key, false, &format!("{line}\n"));
