@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # A host of its own: a network namespace with its own address, bridges, iptables and Docker Engine.
 #
-#   scripts/netns-host.sh up NAME INDEX [live-restore]
-#                                            make it (live-restore: its containers outlive its engine); prints ADDRESS, GATEWAY, DOCKER_HOST and NETNS, ready for `eval`
+#   scripts/netns-host.sh up NAME INDEX [live-restore] [IMAGE…]
+#                                            make it (live-restore: its containers outlive its engine), with these images of this machine's
+#                                            engine; prints ADDRESS, GATEWAY, DOCKER_HOST and NETNS, ready for `eval`
 #   scripts/netns-host.sh show NAME          print the same again
 #   scripts/netns-host.sh exec NAME CMD…     run a command in it (an agent, say), with its DOCKER_HOST
-#   scripts/netns-host.sh load NAME IMAGE…   give it images that this machine's engine has
 #   scripts/netns-host.sh cut NAME [in|out]  drop everything between it and the machine, silently: both ways, or
 #                                            only what comes in or goes out
 #   scripts/netns-host.sh heal NAME          let it through again
@@ -15,10 +15,10 @@
 #
 # INDEX (0–255) picks the addresses: the machine is 10.231.INDEX.1, the host is 10.231.INDEX.2. It reaches
 # the machine by that address and nothing beyond. NAME: up to 24 of a–z, 0–9 and -.
-# MUSTER_NETNS_STATE  where the engines' data lies (default ~/.cache/muster/netns).
+# MUSTER_NETNS_STATE  where the engines' data lies (default ~/.cache/muster/netns), and unpacked images (.images-*).
 set -euo pipefail
 
-usage() { sed -n '4,15s/^# *//p' "$0" >&2; exit 2; }
+usage() { sed -n '4,16s/^# *//p' "$0" >&2; exit 2; }
 [[ $# -ge 2 ]] || usage
 VERB=$1 NAME=$2
 shift 2
@@ -47,7 +47,9 @@ show() {
 }
 
 up() {
-  if [[ ! ${1:-} =~ ^(0|[1-9][0-9]{0,2})$ ]] || (($1 > 255)) || [[ ! ${2:-} =~ ^(live-restore)?$ ]]; then usage; fi
+  if [[ ! ${1:-} =~ ^(0|[1-9][0-9]{0,2})$ ]] || (($1 > 255)); then usage; fi
+  local restore='' images=("${@:2}")
+  if [[ ${images[0]:-} == live-restore ]]; then restore=live-restore images=("${images[@]:1}"); fi
   if [[ -e $DIR/index && $(<"$DIR/index") != "$1" ]]; then
     echo "netns-host: '$NAME' exists with index $(<"$DIR/index")" >&2
     exit 1
@@ -58,7 +60,7 @@ up() {
     [[ ! -e /sys/class/net/mstr$1 ]] || { echo "netns-host: index $1 is in use" >&2; exit 1; }
     mkdir -p "$DIR"
     echo "$1" >"$DIR/index"
-    echo "${2:-}" >"$DIR/restore"
+    echo "$restore" >"$DIR/restore"
   fi
   local outer
   outer=$(outer)
@@ -72,8 +74,40 @@ up() {
   inside ip link set lo up
   inside ip link set "$INSIDE" up
   inside ip route replace default via "10.231.$1.1"
-  start_engine
+  if ((${#images[@]})); then start_with "${images[@]}"; else start_engine; fi
   show
+}
+
+# Starts its engine with images. To unpack them takes seconds of processor time: done once, links are enough from then on.
+# Nothing writes into a file of a layer, and what knows of layers is copied.
+start_with() {
+  local key store
+  key=$(docker image inspect --format '{{.Id}}' "$@" | sha256sum)
+  store=$(dirname "$DIR")/.images-${key:0:16}
+  exec 9>"$store.lock"
+  # Whoever unpacks them does it alone; the others have waited for it.
+  if [[ ! -e $store/overlay2 ]]; then flock 9; fi
+  if [[ -e $store/overlay2 ]]; then flock -u 9; fi
+  if [[ -e $store/overlay2 && ! -e $DIR/data ]]; then
+    mkdir "$DIR/data"
+    cp -a "$store/image" "$DIR/data/"
+    cp -al "$store/overlay2" "$DIR/data/"
+  fi
+  start_engine
+  # Another storage driver or image store keeps them elsewhere.
+  if ! docker --host "$SOCKET" image inspect "$@" >/dev/null 2>&1; then
+    docker save "$@" | docker --host "$SOCKET" load -q >&2
+    if [[ ! -e $store/overlay2 && -d $DIR/data/overlay2 ]]; then
+      rm -rf "$store"
+      mkdir "$store"
+      cp -a "$DIR/data/image" "$store/"
+      # The engine mounts its folder onto itself, and no link leads out of a mount.
+      # shellcheck disable=SC2016 # expanded in there
+      unshare --mount sh -c 'umount "$1" && cp -al "$1/overlay2" "$2"' sh "$DIR/data" "$store/unfinished"
+      mv "$store/unfinished" "$store/overlay2"
+    fi
+  fi
+  exec 9>&-
 }
 
 # Removes pid files of processes that are gone. A killed engine's zombie would pass for a running one.
@@ -103,16 +137,17 @@ begin_engine() {
   if ! pid=$(own_pid); then
     if [[ $(cat "$DIR/restore" 2>/dev/null) == live-restore ]]; then more=(--live-restore); fi
     forget_dead "$PIDFILE" "$DIR/exec/containerd/containerd.pid"
+    # GOGC: it starts itself for each container, see engine.sh.
     # Its own containerd namespaces: where a system-wide containerd runs, dockerd would share it.
     # nsenter and not `ip netns exec`, which hides the cgroups.
-    setsid nohup nsenter --net="$NETNS" -- dockerd --data-root "$DIR/data" --exec-root "$DIR/exec" --host "$SOCKET" \
+    GOGC=400 setsid nohup nsenter --net="$NETNS" -- dockerd --data-root "$DIR/data" --exec-root "$DIR/exec" --host "$SOCKET" \
       --pidfile "$PIDFILE" --shutdown-timeout 3 \
       --containerd-namespace "moby-$NAME" --containerd-plugins-namespace "plugins-$NAME" "${more[@]}" \
-      >>"$DIR/dockerd.log" 2>&1 </dev/null &
+      >>"$DIR/dockerd.log" 2>&1 </dev/null 9>&- &
     pid=$!
   fi
   end=$((SECONDS + 60))
-  until timeout 10 docker --host "$SOCKET" info >/dev/null 2>&1; do
+  until curl -fs --max-time 10 --unix-socket "$DIR/docker.sock" http://engine/_ping >/dev/null; do
     if [[ ! -d /proc/$pid ]] || ((SECONDS >= end)); then return 1; fi
     sleep 0.1
   done
@@ -172,10 +207,6 @@ heal() {
   for way in out in; do if "rule_$way" -C 2>/dev/null; then "rule_$way" -D; fi; done
 }
 
-load() {
-  docker save "$@" | docker --host "$SOCKET" load -q
-}
-
 down() {
   if [[ -e $DIR/index ]]; then
     heal || true
@@ -197,7 +228,6 @@ case $VERB in
     export DOCKER_HOST=$SOCKET
     exec nsenter --net="$NETNS" -- "$@"
     ;;
-  load) index >/dev/null; load "$@" ;;
   cut) cut "$@" ;;
   engine) index >/dev/null; engine "$@" ;;
   heal) heal ;;

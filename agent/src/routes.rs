@@ -286,6 +286,7 @@ struct Inner {
     routes: BTreeMap<u16, Route>,
     held: BTreeMap<u16, Hold>,
     used: BTreeMap<u16, Timestamp>,
+    late: bool,
     asks: Vec<String>,
     log: Vec<String>,
     silent: u32,
@@ -316,6 +317,16 @@ impl Table {
             inner.asks.push(key);
             self.asked.notify_one();
         }
+    }
+
+    /// Something of a port is used without asking for it.
+    pub fn touch(&self, port: u16, now: Timestamp) {
+        self.inner().used.insert(port, now);
+    }
+
+    /// The next port that is held was used just before.
+    pub fn touch_before_hold(&self) {
+        self.inner().late = true;
     }
 
     /// Ports whose traffic is held.
@@ -370,6 +381,9 @@ impl Routes for Table {
             return Err(Error::Silent("scripted".to_owned()));
         }
         inner.log.push(format!("hold {}", hold.port));
+        if std::mem::take(&mut inner.late) {
+            inner.used.insert(hold.port, crate::clock::now());
+        }
         inner.routes.remove(&hold.port);
         inner.held.insert(hold.port, hold);
         Ok(())

@@ -21,5 +21,6 @@ pub mod machines;
 pub mod namespace;
 pub mod ranges;
 pub mod real;
+pub mod sql;
 mod template;
 pub mod traffic;

@@ -44,7 +44,7 @@ pub(super) struct Actor {
     pub view: watch::Sender<View>,
     /// The first pass after the agent's start.
     pub first: bool,
-    /// Nothing of it was looked at yet by this agent.
+    /// Nothing of it was looked at yet by this agent, or something of it may be frozen.
     pub unseen: bool,
     /// Somebody wants something of it.
     pub poke: watch::Receiver<u64>,

@@ -147,27 +147,31 @@ impl Actor {
         let freezes = self.life.stage == Stage::Freezing || (self.life.stage == Stage::Frozen && self.first);
         self.first = false;
         let idle = plan.stack.settings.idle;
-        if freezes && !self.leaves() {
-            return Ok(false);
-        }
-        if freezes {
+        if freezes || self.life.stage == Stage::Stopping {
+            if !self.leaves() {
+                return Ok(false);
+            }
             sleep::hold(&self.host, plan, true).await?;
             // From here on every use asks for a wake; what came before the hold is seen here.
             let mut usage = sleep::usage(&self.host, &plan.id, self.life.last_used()).await?;
             usage.guests = self.door.guests.load(SeqCst);
-            if !plan.is_slot() && life::turn(idle, Tier::Awake, &usage, crate::clock::now()) == Turn::Stay {
+            let now = crate::clock::now();
+            let due = if freezes {
+                life::turn(idle, Tier::Awake, &usage, now) != Turn::Stay
+            } else {
+                life::turn(idle, Tier::Frozen, &usage, now) == Turn::Stop
+            };
+            if !due && !plan.is_slot() {
                 return Ok(false);
             }
             self.activity.last_used = usage.last();
+        }
+        if freezes {
             self.host.failpoints.hit("environment.freezing");
             sleep::freeze(&self.host, &plan.id).await?;
             self.enter(Stage::Frozen).await;
         }
         if self.life.stage == Stage::Stopping {
-            if !self.leaves() {
-                return Ok(false);
-            }
-            sleep::hold(&self.host, plan, true).await?;
             self.host.failpoints.hit("environment.stopping");
             sleep::stop(&self.host, plan).await?;
             self.enter(Stage::Asleep).await;
@@ -207,6 +211,8 @@ impl Actor {
             }
             Stage::Stopping | Stage::Asleep => {
                 self.first = false;
+                // What was frozen before it was to be stopped may be so still: the next pass thaws.
+                self.unseen = true;
                 self.enter(Stage::Waking).await;
             }
             Stage::Awake | Stage::Waking => self.enter(self.life.stage).await,

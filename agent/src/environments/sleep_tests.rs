@@ -109,6 +109,32 @@ async fn what_is_not_used_for_long_is_thawed_and_stopped_in_order_and_started_on
 }
 
 #[tokio::test]
+async fn who_comes_just_before_it_is_stopped_finds_it_running() {
+    let rig = Rig::new().await;
+    rig.routes.touch_before_hold();
+    rig.environments.order(sleepy(1, "{ freeze: never, stop: 300ms }")).await;
+    until(&rig.environments, is(EnvironmentState::Asleep)).await;
+    let log = rig.routes.log();
+    let port = rig.port();
+    let of_port = log.iter().filter(|line| line.contains(&format!(" {port}"))).map(|line| line.split(' ').next());
+    let words: Vec<&str> = of_port.flatten().collect();
+    assert_eq!(words, ["route", "hold", "route", "hold", "hold"], "it was led to again before it slept: {log:?}");
+    assert_eq!(starts(&rig.fake), [name("postgres"), name("migrate"), name("web")]);
+}
+
+#[tokio::test]
+async fn one_that_is_used_while_it_is_frozen_is_thawed_instead_of_stopped() {
+    let rig = Rig::new().await;
+    rig.environments.order(sleepy(1, "{ freeze: 200ms, stop: 600ms }")).await;
+    until(&rig.environments, is(EnvironmentState::Frozen)).await;
+    // As one sees it whose question for a wake was lost.
+    rig.routes.touch(rig.port(), crate::clock::now());
+    until(&rig.environments, is(EnvironmentState::Ready)).await;
+    assert!(rig.freezer.all().is_empty());
+    assert_eq!(starts(&rig.fake), [name("postgres"), name("migrate"), name("web")]);
+}
+
+#[tokio::test]
 async fn an_order_wakes_and_a_removal_thaws_first() {
     let rig = Rig::new().await;
     rig.environments.order(sleepy(1, "{ freeze: 200ms, stop: never }")).await;

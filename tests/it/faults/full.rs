@@ -5,8 +5,9 @@ use tests::harness::cluster::{Cluster, Options};
 use tests::harness::condition::{SOON, eventually};
 use tests::harness::disk::{Disk, SMALLEST_XFS};
 use tests::harness::real;
+use tests::harness::sql::query;
 
-use crate::system::stand::{POSTGRES, Stand, query};
+use crate::system::stand::{POSTGRES, Stand};
 
 const AWAKE: &str = "x-muster: { idle: { freeze: never, stop: never } }\n";
 const KEPT: &str = "create table kept (n int); insert into kept values (7)";

@@ -10,8 +10,9 @@ use tests::harness::cluster::Cluster;
 use tests::harness::condition::{SOON, eventually};
 use tests::harness::effects::chosen;
 use tests::harness::real;
+use tests::harness::sql::query;
 
-use crate::system::stand::{KEPT, POSTGRES_AND_REDIS, Stand, query};
+use crate::system::stand::{KEPT, POSTGRES_AND_REDIS, Stand};
 
 /// What a seed is made from.
 const INIT: &str = "CREATE TABLE kept (n int); INSERT INTO kept SELECT generate_series(1, 100);";

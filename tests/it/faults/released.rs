@@ -26,8 +26,7 @@ struct Edge {
 
 impl Edge {
     fn up(name: &str, index: u8) -> Self {
-        let namespace = Namespace::up(name, index);
-        namespace.load(&["postgres:15", "redis:7", "bot:v1", "bot:v2"]);
+        let namespace = Namespace::up(name, index, &["postgres:15", "redis:7", "bot:v1", "bot:v2"]);
         let port = u16::try_from(10_000 + 1000 * (u32::from(index) % 2) + std::process::id() % 1000).expect("a port");
         let cluster = Cluster::with(&Options { example: true, everywhere: Some(port), ..Options::default() });
         let fleet = Fleet::on(&cluster, Engine::at(&namespace.engine));

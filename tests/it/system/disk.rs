@@ -3,8 +3,9 @@
 use serde_json::Value;
 use tests::harness::condition::{SOON, eventually};
 use tests::harness::real;
+use tests::harness::sql::query;
 
-use super::seeds::{Shop, query};
+use super::seeds::Shop;
 
 fn bytes(shown: &Value, name: &str) -> u64 {
     shown[name].as_str().and_then(|text| text.parse().ok()).or(shown[name].as_u64()).unwrap_or(0)

@@ -9,6 +9,7 @@ use tests::harness::condition::{SOON, eventually};
 use tests::harness::example::Example;
 use tests::harness::host::Host;
 use tests::harness::real;
+use tests::harness::sql::query;
 
 fn box_of_asha(cluster: &Cluster) -> Host {
     cluster.host("box-asha").label("owner", "asha").label("env", "dev").join()
@@ -51,8 +52,7 @@ fn an_environment_comes_up_is_adopted_and_goes_without_a_trace() {
     let environment = show(&cluster, &folder, "asha");
     let url = service(&environment, "postgres")["variables"]["POSTGRES_URL"].as_str().expect("a URL").to_owned();
     assert!(!url.contains("bot:bot@"), "the password is random");
-    let row = std::process::Command::new("psql").args([&url, "-Atc", "select 6 * 7"]).output().expect("psql runs");
-    assert_eq!(String::from_utf8_lossy(&row.stdout).trim(), "42", "{}", String::from_utf8_lossy(&row.stderr));
+    assert_eq!(query(&url, "select 6 * 7").as_deref(), Ok("42"));
     let web = service(&environment, "web")["addresses"]["8000"].as_str().expect("an address").to_owned();
     let (status, body) = say(&web, "it works").expect("an answer");
     assert_eq!(status, 200, "{body}");

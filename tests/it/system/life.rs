@@ -8,6 +8,7 @@ use tests::harness::cluster::Cluster;
 use tests::harness::condition::{SOON, eventually};
 use tests::harness::host::Host;
 use tests::harness::real;
+use tests::harness::sql::query;
 
 use super::stand::POSTGRES_AND_REDIS;
 
@@ -59,15 +60,6 @@ impl Life {
         let id: String = self.show()["id"].as_str().unwrap_or_default().chars().filter(|c| *c != '-').collect();
         let name = format!("muster-{}-{service}", id.get(id.len() - 12..).unwrap_or_default());
         self.host.engine.inspect(&name)["State"]["StartedAt"].as_str().unwrap_or_default().to_owned()
-    }
-}
-
-fn query(url: &str, sql: &str) -> Result<String, String> {
-    let done = std::process::Command::new("psql").args([url, "-Atqc", sql]).output().map_err(|why| why.to_string())?;
-    if done.status.success() {
-        Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned())
-    } else {
-        Err(String::from_utf8_lossy(&done.stderr).into_owned())
     }
 }
 

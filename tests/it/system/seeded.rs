@@ -9,9 +9,10 @@ use tests::harness::cluster::{Cluster, Options};
 use tests::harness::condition::{SOON, eventually};
 use tests::harness::example::Example;
 use tests::harness::real;
+use tests::harness::sql::query;
 
 use super::runs::no_traces;
-use super::seeds::{Shop, query};
+use super::seeds::Shop;
 use super::stand::POSTGRES;
 
 const SEED_TEST: &str = r#"import asyncio

@@ -8,6 +8,7 @@ use serde_json::Value;
 use tests::harness::cluster::Cluster;
 use tests::harness::host::Host;
 use tests::harness::real;
+use tests::harness::sql::query;
 
 const STACK: &str = "
 name: shop
@@ -109,12 +110,6 @@ fn variable(shown: &Value, service: &str, name: &str) -> String {
     let services = shown["services"].as_array().expect("services");
     let service = services.iter().find(|one| one["name"] == service).expect("that service");
     service["variables"][name].as_str().expect("that variable").to_owned()
-}
-
-pub(super) fn query(url: &str, sql: &str) -> Result<String, String> {
-    let done = Command::new("psql").args([url, "-XAtc", sql]).output().map_err(|why| why.to_string())?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-    if done.status.success() { Ok(text(&done.stdout)) } else { Err(text(&done.stderr)) }
 }
 
 fn files_with(folder: &Path, needle: &[u8]) -> Vec<PathBuf> {

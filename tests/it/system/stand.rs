@@ -1,7 +1,6 @@
 //! One host of asha's and a folder with a stack file: what tests of stores begin with.
 
 use std::path::PathBuf;
-use std::process::Command;
 
 use serde_json::Value;
 use tests::harness::call::{Call, Output};
@@ -9,18 +8,7 @@ use tests::harness::cluster::Cluster;
 use tests::harness::condition::{SOON, eventually};
 use tests::harness::effects::Effects;
 use tests::harness::host::{Host, HostBuilder};
-
-/// What psql answers: bare rows, or its complaint.
-pub fn query(url: &str, sql: &str) -> Result<String, String> {
-    let done = Command::new("psql").args([url, "-XAtqc", sql]).output().map_err(|why| why.to_string())?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-    if done.status.success() { Ok(text(&done.stdout)) } else { Err(text(&done.stderr)) }
-}
-
-/// The same in a host's own network namespace.
-pub fn query_on(host: &Host, url: &str, sql: &str) -> Result<String, String> {
-    host.command(&["psql", url, "-XAtqc", sql])
-}
+use tests::harness::sql::query;
 
 /// A database with a volume.
 pub const POSTGRES: &str = r#"services:

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use tests::harness::condition::{SOON, eventually};
 use tests::harness::real;
+use tests::harness::sql::query;
 
 use super::stand::Stand;
 
@@ -168,12 +169,6 @@ fn redis(stand: &Stand, environment: &str, words: &[&str]) -> String {
     let done = stand.exec(environment, "redis", &words);
     assert_eq!(done.code, 0, "{}", done.all());
     done.stdout.trim().to_owned()
-}
-
-fn query(url: &str, sql: &str) -> Result<String, String> {
-    let done = Command::new("psql").args([url, "-XAtc", sql]).output().map_err(|why| why.to_string())?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-    if done.status.success() { Ok(text(&done.stdout)) } else { Err(text(&done.stderr)) }
 }
 
 /// Runs a command in a container of the image until it succeeds, stops it, and takes a path out of it as a tar.

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tests::harness::condition::eventually;
 use tests::harness::real;
+use tests::harness::sql::query;
 
-use super::seeds::{Shop, query};
+use super::seeds::Shop;
 
 const IN_TIME: Duration = Duration::from_secs(60);
 

@@ -29,19 +29,19 @@ fn script(arguments: &[&str]) -> String {
 }
 
 impl Namespace {
-    /// Makes it; `index` picks its addresses.
+    /// Makes it, with images of this machine's; `index` picks its addresses.
     ///
     /// # Panics
     /// The script fails.
     #[must_use]
-    pub fn up(name: &str, index: u8) -> Self {
-        Self::with(name, index, &[])
+    pub fn up(name: &str, index: u8, images: &[&str]) -> Self {
+        Self::with(name, index, images)
     }
 
     /// The same; its containers outlive its engine.
     #[must_use]
-    pub fn restoring(name: &str, index: u8) -> Self {
-        Self::with(name, index, &["live-restore"])
+    pub fn restoring(name: &str, index: u8, images: &[&str]) -> Self {
+        Self::with(name, index, &[&["live-restore"], images].concat())
     }
 
     fn with(name: &str, index: u8, more: &[&str]) -> Self {
@@ -76,11 +76,6 @@ impl Namespace {
     pub fn prefix(&self) -> Vec<String> {
         let script = root().join("scripts/netns-host.sh").to_string_lossy().into_owned();
         vec![script, "exec".to_owned(), self.name.clone()]
-    }
-
-    /// Gives its engine images of this machine's.
-    pub fn load(&self, images: &[&str]) {
-        script(&[["load", self.name.as_str()].as_slice(), images].concat());
     }
 
     /// Drops everything between it and this machine, both ways, silently.

@@ -8,6 +8,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, Timespec, Timestamps, XattrFlags};
+use sha2::{Digest as _, Sha256};
 
 /// A tree with everything in it that a clone must keep, and what it must leave out.
 pub fn make(root: &Path) {
@@ -81,8 +82,7 @@ pub fn describe(root: &Path) -> BTreeMap<PathBuf, String> {
             format!("-> {:?}", std::fs::read_link(&path).expect("a link"))
         } else if kind.is_file() {
             let bytes = std::fs::read(&path).expect("readable");
-            let sum = bytes.iter().fold(0_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
-            format!("{} bytes {sum:x}, {} names", bytes.len(), meta.nlink())
+            format!("{} bytes {}, {} names", bytes.len(), hex::encode(Sha256::digest(&bytes)), meta.nlink())
         } else {
             continue;
         };
