@@ -1,7 +1,8 @@
 //! Docker Engine over its Unix socket.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -29,13 +30,18 @@ const TIMEOUT: u64 = 120;
 pub struct Docker {
     socket: PathBuf,
     client: OnceCell<bollard::Docker>,
+    /// The engine's version, and when it told it.
+    version: Mutex<Option<(Instant, String)>>,
 }
+
+/// So long a version is believed: an engine starts programs each time it tells it.
+const BELIEVED: Duration = Duration::from_secs(600);
 
 impl Docker {
     /// The engine behind a Unix socket; it need not answer yet.
     #[must_use]
     pub fn new(socket: &Path) -> Self {
-        Self { socket: socket.to_owned(), client: OnceCell::new() }
+        Self { socket: socket.to_owned(), client: OnceCell::new(), version: Mutex::default() }
     }
 
     async fn client(&self) -> Result<&bollard::Docker> {
@@ -86,8 +92,21 @@ fn missing_is_fine(result: Result<()>) -> Result<()> {
 impl Engine for Docker {
     async fn about(&self) -> Result<About> {
         let client = self.client().await?;
-        let version = client.version().await.map_err(|why| failed("version", why))?;
-        Ok(About { version: version.version.unwrap_or_default(), api: client.client_version().to_string() })
+        let api = client.client_version().to_string();
+        let known = || self.version.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(why) = client.ping().await {
+            // Another one may answer next.
+            known().take();
+            return Err(failed("ping", why));
+        }
+        if let Some((told, version)) = known().clone()
+            && told.elapsed() < BELIEVED
+        {
+            return Ok(About { version, api });
+        }
+        let version = client.version().await.map_err(|why| failed("version", why))?.version.unwrap_or_default();
+        known().replace((Instant::now(), version.clone()));
+        Ok(About { version, api })
     }
 
     async fn cgroups(&self) -> Result<Cgroups> {
