@@ -18,7 +18,7 @@
 # MUSTER_NETNS_STATE  where the engines' data lies (default ~/.cache/muster/netns), and unpacked images (.images-*).
 set -euo pipefail
 
-usage() { sed -n '4,16s/^# *//p' "$0" >&2; exit 2; }
+usage() { sed -n '4,15s/^# *//p' "$0" >&2; exit 2; }
 [[ $# -ge 2 ]] || usage
 VERB=$1 NAME=$2
 shift 2
