@@ -16,6 +16,10 @@ services:
     image: elasticsearch:6.8.23
     environment:
       ES_JAVA_OPTS: -Xms256m -Xmx256m -XX:TieredStopAtLevel=1
+      xpack.security.enabled: \"false\"
+      xpack.watcher.enabled: \"false\"
+      xpack.monitoring.enabled: \"false\"
+      xpack.graph.enabled: \"false\"
       path.repo: /usr/share/elasticsearch/data/repository
     ports: [\"9200:9200\"]
     volumes: [\"data:/usr/share/elasticsearch/data\"]
