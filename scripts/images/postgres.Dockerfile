@@ -12,7 +12,10 @@ RUN groupadd -r -g 999 postgres && useradd -r -g 999 -u 999 -d /var/lib/postgres
  && apt-get clean && rm -rf /var/lib/apt/lists/* /usr/share/doc/* /usr/lib/*/libLLVM-14* /usr/lib/llvm-14 /usr/lib/postgresql/*/lib/llvmjit* \
  && sed -ri "s!^#?listen_addresses\b.*!listen_addresses = '*'!" /usr/share/postgresql/15/postgresql.conf.sample \
  && install -d -o postgres -g postgres -m 3777 /var/run/postgresql \
- && install -d -o postgres -g postgres -m 700 "$PGDATA"
+ && install -d -o postgres -g postgres -m 700 "$PGDATA" \
+ && install -d -o postgres -g postgres -m 700 /usr/share/postgresql/made \
+ && setpriv --reuid=postgres --regid=postgres --clear-groups initdb --no-sync --username=postgres --auth-local=trust \
+      --auth-host=scram-sha-256 -D /usr/share/postgresql/made >/dev/null
 VOLUME /var/lib/postgresql/data
 ENTRYPOINT ["docker-entrypoint.sh"]
 STOPSIGNAL SIGINT

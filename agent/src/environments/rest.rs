@@ -155,11 +155,10 @@ impl Actor {
             // From here on every use asks for a wake; what came before the hold is seen here.
             let mut usage = sleep::usage(&self.host, &plan.id, self.life.last_used()).await?;
             usage.guests = self.door.guests.load(SeqCst);
-            let now = crate::clock::now();
             let due = if freezes {
-                life::turn(idle, Tier::Awake, &usage, now) != Turn::Stay
+                life::turn(idle, Tier::Awake, &usage) != Turn::Stay
             } else {
-                life::turn(idle, Tier::Frozen, &usage, now) == Turn::Stop
+                life::turn(idle, Tier::Frozen, &usage) == Turn::Stop
             };
             if !due && !plan.is_slot() {
                 return Ok(false);
@@ -242,7 +241,7 @@ impl Pass<'_> {
         self.others.spawn(async move {
             if let Ok(mut usage) = sleep::usage(&host, &plan.id, last_used).await {
                 usage.guests = guests;
-                if life::worth_asking(plan.stack.settings.idle, &usage, crate::clock::now()) {
+                if life::worth_asking(plan.stack.settings.idle, &usage) {
                     for (name, address) in stores {
                         if let Some(service) = plan.stack.services.get(&name) {
                             usage.transactions.extend(transactions::open(&name, service, address).await);
@@ -258,7 +257,6 @@ impl Pass<'_> {
     /// What follows from how it is used. True: it goes to sleep, and the stage says how deep.
     pub(super) async fn used(&mut self, usage: &Usage, memory: u64, state: EnvironmentState) -> bool {
         let idle = self.plan.stack.settings.idle;
-        let now = crate::clock::now();
         let restless = self.actor.restless.clone().filter(|(_, until)| Instant::now() < *until);
         let activity = &mut self.actor.activity;
         if usage.last().since(activity.last_used) >= USED_AGAIN || activity.last_used == Timestamp::default() {
@@ -275,7 +273,7 @@ impl Pass<'_> {
         if !settled || restless.is_some() {
             return false;
         }
-        let stage = match life::turn(idle, Tier::Awake, usage, now) {
+        let stage = match life::turn(idle, Tier::Awake, usage) {
             Turn::Stay => return false,
             Turn::Freeze => Stage::Freezing,
             Turn::Stop => Stage::Stopping,

@@ -168,6 +168,7 @@ pub async fn refuse(host: Arc<Host>, id: String) {
 /// # Errors
 /// The relay is silent.
 pub async fn usage(host: &Host, id: &str, last_used: Timestamp) -> Result<Usage, Failure> {
+    let seen = crate::clock::now();
     let ports = entries(host, id).await?.into_iter().map(|entry| PortUse {
         service: plan::service_of(&entry.key).unwrap_or_default().to_owned(),
         open: entry.connections,
@@ -175,5 +176,5 @@ pub async fn usage(host: &Host, id: &str, last_used: Timestamp) -> Result<Usage,
         last_used: entry.last_used,
         peers: entry.peers.iter().map(ToString::to_string).collect(),
     });
-    Ok(Usage { last_used, ports: ports.collect(), transactions: Vec::new(), guests: 0 })
+    Ok(Usage { seen, last_used, ports: ports.collect(), transactions: Vec::new(), guests: 0 })
 }

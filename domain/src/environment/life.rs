@@ -48,6 +48,9 @@ pub struct Transaction {
 /// How an environment is used.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Usage {
+    /// When it was looked at. What is decided from it is decided as of then: a store that was not worth asking a moment
+    /// before the limit may have an open transaction at it.
+    pub seen: Timestamp,
     /// Last use that is known otherwise: made, woken, ordered, a command run in it.
     pub last_used: Timestamp,
     /// Its published ports.
@@ -80,11 +83,11 @@ pub enum Turn {
 /// Whether it is time for a deeper sleep. A connection that waits and an open transaction keep awake; an open
 /// connection without traffic does not.
 #[must_use]
-pub fn turn(idle: Idle, tier: Tier, usage: &Usage, now: Timestamp) -> Turn {
+pub fn turn(idle: Idle, tier: Tier, usage: &Usage) -> Turn {
     if usage.guests > 0 || usage.ports.iter().any(|port| port.waiting > 0) || !usage.transactions.is_empty() {
         return Turn::Stay;
     }
-    let unused = now.since(usage.last());
+    let unused = usage.seen.since(usage.last());
     let due = |after: Option<Duration>| after.is_some_and(|after| unused >= after);
     match tier {
         Tier::Awake | Tier::Frozen if due(idle.stop) => Turn::Stop,
@@ -102,8 +105,8 @@ pub fn look_every(idle: Idle) -> Option<Duration> {
 
 /// Whether open transactions would be the only reason to stay awake: stores are asked only then.
 #[must_use]
-pub fn worth_asking(idle: Idle, usage: &Usage, now: Timestamp) -> bool {
-    turn(idle, Tier::Awake, usage, now) != Turn::Stay
+pub fn worth_asking(idle: Idle, usage: &Usage) -> bool {
+    turn(idle, Tier::Awake, usage) != Turn::Stay
 }
 
 /// Why an environment is awake or asleep, in a line without its state: `2 connections to postgres (from 127.0.0.1:40222)`.

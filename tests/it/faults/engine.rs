@@ -15,7 +15,7 @@ use crate::system::stand::{KEPT, POSTGRES, POSTGRES_AND_REDIS, Stand};
 const AWAKE: &str = "x-muster: { idle: { freeze: never, stop: never } }\n";
 const DROWSY: &str = "x-muster: { idle: { freeze: 1s, stop: 2500ms } }\n";
 /// Effects of each command that are tried, with one container: the engine is killed again and again.
-const FEW: usize = 2;
+const FEW: usize = 1;
 
 const IMAGES: &[&str] = &["postgres:15", "redis:7"];
 

@@ -17,7 +17,7 @@ use crate::system::stand::{KEPT, POSTGRES_AND_REDIS, Stand};
 /// What a seed is made from.
 const INIT: &str = "CREATE TABLE kept (n int); INSERT INTO kept SELECT generate_series(1, 100);";
 /// Effects of each command that are tried.
-const FEW: usize = 4;
+const FEW: usize = 2;
 /// How long it may take until a slot of the warm pool is there: a stack is brought up, at low priority.
 const IN_TIME: Duration = Duration::from_secs(90);
 

@@ -13,7 +13,7 @@ x-muster: { seed: staging }
 services:
   postgres:
     image: postgres:15
-    environment: { POSTGRES_USER: shop, POSTGRES_PASSWORD: shop, POSTGRES_DB: shop }
+    environment: { POSTGRES_USER: shop, POSTGRES_PASSWORD: shop, POSTGRES_DB: shop, STAND_IN_COPIES: 1 }
     ports: [\"5432:5432\"]
     volumes: [\"db:/var/lib/postgresql/data\"]
   redis:

@@ -13,7 +13,7 @@ use tests::harness::real;
 const STACK: &str = r#"services:
   db:
     image: postgres:15
-    environment: { POSTGRES_PASSWORD: secret }
+    environment: { POSTGRES_PASSWORD: secret, STAND_IN_COPIES: 1 }
     ports: ["5432:5432"]
   client:
     image: redis:7

@@ -8,7 +8,7 @@ const STACK: &str = r#"
 services:
   postgres:
     image: postgres:15
-    environment: { POSTGRES_PASSWORD: s3cret-of-mine }
+    environment: { POSTGRES_PASSWORD: s3cret-of-mine, STAND_IN_COPIES: 1 }
     ports: ["5432"]
     volumes: ["data:/var/lib/postgresql/data"]
   migrate:

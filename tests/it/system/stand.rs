@@ -14,7 +14,7 @@ use tests::harness::sql::query;
 pub const POSTGRES: &str = r#"services:
   postgres:
     image: postgres:15
-    environment: { POSTGRES_PASSWORD: "${PG:-x}" }
+    environment: { POSTGRES_PASSWORD: "${PG:-x}", STAND_IN_COPIES: 1 }
     ports: ["5432:5432"]
     volumes: ["data:/var/lib/postgresql/data"]
 volumes: { data: }
@@ -23,7 +23,7 @@ volumes: { data: }
 pub const POSTGRES_AND_REDIS: &str = r#"services:
   postgres:
     image: postgres:15
-    environment: { POSTGRES_PASSWORD: "${PG:-x}" }
+    environment: { POSTGRES_PASSWORD: "${PG:-x}", STAND_IN_COPIES: 1 }
     ports: ["5432:5432"]
     volumes: ["data:/var/lib/postgresql/data"]
   redis:

@@ -137,8 +137,9 @@ fn an_open_transaction_in_mariadb_keeps_it_awake_until_it_ends() {
     let script = "{ echo 'CREATE TABLE t (n int); START TRANSACTION; SELECT COUNT(*) FROM t;'; \
                   while [ ! -e /tmp/stop ]; do sleep 0.1; done; } \
                   | mariadb -n -ushop -p\"$MARIADB_PASSWORD\" shop >/tmp/counted 2>&1 & \
-                  while [ ! -s /tmp/counted ]; do sleep 0.1; done";
-    assert_eq!(stand.exec("one", "db", &["sh", "-c", script]).code, 0);
+                  while [ ! -s /tmp/counted ]; do sleep 0.1; done; cat /tmp/counted";
+    let counted = stand.exec("one", "db", &["sh", "-c", script]);
+    assert_eq!(counted.stdout, "COUNT(*)\n0\n", "{}", counted.all());
     let why = || stand.show("one")["why"].as_str().unwrap_or_default().to_owned();
     eventually(SOON, "it is awake for the transaction", || {
         let why = why();

@@ -56,8 +56,17 @@ impl Fleet {
             ];
             fleet.engine.run(&[&common, more].concat());
         };
-        let postgres =
-            ["-e", "POSTGRES_USER=bot", "-e", "POSTGRES_PASSWORD=fleet", "-e", "POSTGRES_DB=bot", "postgres:15"];
+        let postgres = [
+            "-e",
+            "POSTGRES_USER=bot",
+            "-e",
+            "POSTGRES_PASSWORD=fleet",
+            "-e",
+            "POSTGRES_DB=bot",
+            "-e",
+            "STAND_IN_COPIES=1",
+            "postgres:15",
+        ];
         run("history", &postgres);
         run("sessions", &["redis:7"]);
         let container = format!("{}-history", fleet.name);

@@ -43,15 +43,17 @@ fn sleep_comes_with_time_and_only_without_use() {
         (idle, Tier::Awake, used(100), 10, Turn::Stay),
     ];
     for (idle, tier, usage, now, expected) in table {
-        assert_eq!(turn(idle, tier, &usage, at(now)), expected, "{tier:?} at {now}: {usage:?}");
+        let usage = Usage { seen: at(now), ..usage };
+        assert_eq!(turn(idle, tier, &usage), expected, "{tier:?} at {now}: {usage:?}");
     }
 }
 
 #[test]
 fn stores_are_asked_only_when_nothing_else_keeps_awake() {
     let idle = Idle::default();
-    assert!(!worth_asking(idle, &used(0), at(9)));
-    assert!(worth_asking(idle, &used(0), at(10)));
+    let seen = |minutes| Usage { seen: at(minutes), ..used(0) };
+    assert!(!worth_asking(idle, &seen(9)));
+    assert!(worth_asking(idle, &seen(10)));
     assert_eq!(look_every(idle), Some(Duration::from_secs(30)));
     assert_eq!(look_every(Idle { freeze: None, stop: None }), None);
     let short = Idle { freeze: Some(Duration::from_millis(400)), stop: None };
