@@ -1,5 +1,8 @@
-//! The engine as its own client shows it: a second opinion beside what Muster says.
+//! The engine as it shows itself, by its client or its own words: a second opinion beside what Muster says. Tests that
+//! wait ask often, and a client is a program of 50 MB: what is listed and inspected comes over the socket.
 
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
@@ -51,40 +54,76 @@ impl Engine {
         self.try_run(arguments).unwrap_or_else(|why| panic!("docker {arguments:?}: {why}"))
     }
 
-    fn lines(&self, arguments: &[&str]) -> Vec<String> {
-        self.run(arguments).lines().map(str::to_owned).collect()
+    /// What the engine answers to a request that changes nothing (Docker Engine API, version 1.41).
+    ///
+    /// # Errors
+    /// It does not answer, or with an error.
+    fn get(&self, path: &str) -> Result<Value, String> {
+        let own = std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".to_owned());
+        let socket = self.socket.as_deref().unwrap_or(&own).trim_start_matches("unix://");
+        let mut answer = Vec::new();
+        UnixStream::connect(socket)
+            .and_then(|mut stream| {
+                // This version of HTTP has no chunks, and ends with the connection.
+                write!(stream, "GET /v1.41{path} HTTP/1.0\r\nHost: engine\r\n\r\n")?;
+                stream.read_to_end(&mut answer)
+            })
+            .map_err(|why| format!("{socket}: {why}"))?;
+        let text = String::from_utf8_lossy(&answer);
+        let (head, body) = text.split_once("\r\n\r\n").ok_or_else(|| format!("{socket} breaks off: {text}"))?;
+        if head.split(' ').nth(1) != Some("200") {
+            return Err(format!("{path}: {body}"));
+        }
+        serde_json::from_str(body).map_err(|why| format!("{path}: {why}: {body}"))
+    }
+
+    /// This field of everything that is listed there and has this label, sorted.
+    fn listed(&self, path: &str, label: &str, field: &str) -> Result<Vec<String>, String> {
+        let filters: String =
+            format!("{{\"label\":[\"{label}\"]}}").bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let joint = if path.contains('?') { '&' } else { '?' };
+        let mut answer = self.get(&format!("{path}{joint}filters={filters}"))?;
+        if path.starts_with("/volumes") {
+            answer = answer["Volumes"].take();
+        }
+        let value = |one: &Value| match &one[field] {
+            Value::Array(names) => names[0].as_str().map(|name| name.trim_start_matches('/').to_owned()),
+            name => name.as_str().map(str::to_owned),
+        };
+        let mut all: Vec<String> = answer.as_array().into_iter().flatten().filter_map(value).collect();
+        all.sort();
+        Ok(all)
     }
 
     /// Names of containers with this label, running or not, sorted.
     pub fn containers(&self, label: &str) -> Vec<String> {
-        let mut names = self.lines(&["ps", "-a", "--filter", &format!("label={label}"), "--format", "{{.Names}}"]);
-        names.sort();
-        names
+        self.listed("/containers/json?all=1", label, "Names").expect("containers")
     }
 
     /// Names of running containers with this label, sorted.
     pub fn running(&self, label: &str) -> Vec<String> {
-        let mut names = self.lines(&["ps", "--filter", &format!("label={label}"), "--format", "{{.Names}}"]);
-        names.sort();
-        names
+        self.listed("/containers/json", label, "Names").expect("containers")
     }
 
     /// Containers, networks and volumes with this label, as `kind name`, sorted.
     pub fn objects(&self, label: &str) -> Vec<String> {
-        let filter = format!("label={label}");
-        let mut all: Vec<String> = self.containers(label).into_iter().map(|name| format!("container {name}")).collect();
-        let networks = self.lines(&["network", "ls", "--filter", &filter, "--format", "{{.Name}}"]);
-        all.extend(networks.into_iter().map(|name| format!("network {name}")));
-        let volumes = self.lines(&["volume", "ls", "--filter", &filter, "--format", "{{.Name}}"]);
-        all.extend(volumes.into_iter().map(|name| format!("volume {name}")));
-        all.sort();
-        all
+        let kinds = [
+            ("container", self.containers(label)),
+            ("network", self.listed("/networks", label, "Name").expect("networks")),
+            ("volume", self.listed("/volumes", label, "Name").expect("volumes")),
+        ];
+        kinds
+            .into_iter()
+            .flat_map(|(kind, names)| names.into_iter().map(move |name| format!("{kind} {name}")))
+            .collect()
     }
 
-    /// What `docker inspect` says of one object.
+    /// What `docker inspect` says of a container.
+    ///
+    /// # Panics
+    /// There is none of this name.
     pub fn inspect(&self, name: &str) -> Value {
-        let all: Value = serde_json::from_str(&self.run(&["inspect", name])).unwrap_or_default();
-        all.get(0).cloned().unwrap_or_default()
+        self.get(&format!("/containers/{name}/json")).expect("a container")
     }
 
     /// The control group of a running container in the tree of a controller, or in the only tree.
@@ -109,36 +148,27 @@ impl Engine {
         }
     }
 
-    /// Id, start time and restart count of each of these containers: changes when anybody touches one.
+    /// Id, start time, restart count and state of each of these containers: changes when anybody touches one.
     pub fn fingerprint(&self, label: &str) -> Vec<String> {
-        let mut all: Vec<String> = self
-            .containers(label)
-            .iter()
-            .map(|name| {
-                self.run(&[
-                    "inspect",
-                    "--format",
-                    "{{.Id}} {{.State.StartedAt}} {{.RestartCount}} {{.State.Status}}",
-                    name,
-                ])
-            })
-            .collect();
+        let told = |name: &String| {
+            let one = self.inspect(name);
+            format!("{} {} {} {}", one["Id"], one["State"]["StartedAt"], one["RestartCount"], one["State"]["Status"])
+        };
+        let mut all: Vec<String> = self.containers(label).iter().map(told).collect();
         all.sort();
         all
     }
 
     /// Removes containers with their anonymous volumes, networks and volumes that carry this label.
     pub fn remove_all(&self, label: &str) {
-        let filter = format!("label={label}");
-        let running = self.try_run(&["ps", "-q", "--no-trunc", "--filter", &filter]).unwrap_or_default();
-        running.lines().for_each(thaw);
-        for (list, remove) in [
-            (["ps", "-aq", "--filter"].as_slice(), ["rm", "-fv"].as_slice()),
-            (&["network", "ls", "-q", "--filter"], &["network", "rm"]),
-            (&["volume", "ls", "-q", "--filter"], &["volume", "rm", "-f"]),
+        self.listed("/containers/json", label, "Id").unwrap_or_default().iter().for_each(|id| thaw(id));
+        for (list, field, remove) in [
+            ("/containers/json?all=1", "Id", ["rm", "-fv"].as_slice()),
+            ("/networks", "Id", &["network", "rm"]),
+            ("/volumes", "Name", &["volume", "rm", "-f"]),
         ] {
-            let ids = self.try_run(&[list, &[filter.as_str()]].concat()).unwrap_or_default();
-            let ids: Vec<&str> = ids.lines().collect();
+            let ids = self.listed(list, label, field).unwrap_or_default();
+            let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
             if !ids.is_empty()
                 && let Err(why) = self.try_run(&[remove, &ids].concat())
             {
