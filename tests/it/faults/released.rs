@@ -15,7 +15,7 @@ use super::engine::killed;
 use crate::system::production::health;
 
 /// Effects of a rollout that are tried: the engine is killed again and again.
-const FEW: usize = 2;
+const FEW: usize = 1;
 
 struct Edge {
     namespace: Namespace,
