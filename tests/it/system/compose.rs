@@ -48,7 +48,7 @@ fn short(environment: &Value) -> String {
 
 #[test]
 fn files_secrets_limits_and_names_of_a_stack_are_seen_inside() {
-    let Some(_turn) = real::turn() else { return };
+    let Some(_turn) = real::aside() else { return };
     let cluster = Cluster::start();
     let host = cluster.host("box-asha").label("owner", "asha").label("env", "dev").join();
     let folder = cluster.folder().join("stack");
