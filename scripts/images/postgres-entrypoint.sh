@@ -32,12 +32,19 @@ init_scripts() {
   done
 }
 
+make() {
+  local arguments
+  read -ra arguments <<<"${POSTGRES_INITDB_ARGS:-}"
+  initdb --username="$user" --pwfile=<(printf '%s\n' "${POSTGRES_PASSWORD:-}") "${arguments[@]}" \
+    --auth-local=trust --auth-host="$method" -D "$PGDATA"
+}
+
 # What initdb made once, with this superuser and password: a quarter of the work. For tests that begin with an empty
 # database; unknown to the official image, which then does it all.
 copy() {
-  cp -a /usr/share/postgresql/made/. "$PGDATA/"
-  printf "UPDATE pg_authid SET rolname = '%s' WHERE oid = 10\nALTER ROLE \"%s\" PASSWORD '%s'\n" \
-    "${user//\'/\'\'}" "${user//\"/\"\"}" "${POSTGRES_PASSWORD//\'/\'\'}" | postgres --single -D "$PGDATA" postgres >/tmp/initdb.log 2>&1
+  cp -a /usr/share/postgresql/made/. "$PGDATA/" &&
+    printf "UPDATE pg_authid SET rolname = '%s' WHERE oid = 10\nALTER ROLE \"%s\" PASSWORD '%s'\n" \
+      "${user//\'/\'\'}" "${user//\"/\"\"}" "${POSTGRES_PASSWORD//\'/\'\'}" | postgres --single -D "$PGDATA" postgres
 }
 
 if [[ ! -s $PGDATA/PG_VERSION ]]; then
@@ -49,13 +56,9 @@ if [[ ! -s $PGDATA/PG_VERSION ]]; then
     echo "       You must specify POSTGRES_PASSWORD to a non-empty value for the superuser." >&2
     exit 1
   fi
-  if [[ -n ${STAND_IN_COPIES:-} && $method == scram-sha-256 ]]; then
-    copy
-  else
-    read -ra initdb_args <<<"${POSTGRES_INITDB_ARGS:-}"
-    initdb --username="$user" --pwfile=<(printf '%s\n' "${POSTGRES_PASSWORD:-}") "${initdb_args[@]}" \
-      --auth-local=trust --auth-host="$method" -D "$PGDATA" >/tmp/initdb.log 2>&1 || { cat /tmp/initdb.log >&2; exit 1; }
-  fi
+  how=make
+  if [[ -n ${STAND_IN_COPIES:-} && $method == scram-sha-256 ]]; then how=copy; fi
+  "$how" >/tmp/initdb.log 2>&1 || { cat /tmp/initdb.log >&2; exit 1; }
   printf '\nhost all all all %s\n' "$method" >>"$PGDATA/pg_hba.conf"
   if [[ $db != postgres ]]; then
     # A single-user backend: no server answers before the data is complete.

@@ -1,5 +1,6 @@
 //! One coordinator with its principals; hosts join it.
 
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -231,11 +232,16 @@ pub fn get(address: &str, path: &str) -> Result<(u16, String), String> {
 /// # Errors
 /// What went wrong on the way.
 pub fn request(address: &str, text: &str) -> Result<(u16, String), String> {
-    use std::io::{Read, Write};
     let target = address.parse().map_err(|why| format!("{address}: {why}"))?;
     let fail = |why: std::io::Error| why.to_string();
-    let mut stream = std::net::TcpStream::connect_timeout(&target, Duration::from_secs(5)).map_err(fail)?;
+    let stream = std::net::TcpStream::connect_timeout(&target, Duration::from_secs(5)).map_err(fail)?;
     stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(fail)?;
+    exchange(stream, text)
+}
+
+/// The same over a connection of any kind.
+pub(super) fn exchange(mut stream: impl Read + Write, text: &str) -> Result<(u16, String), String> {
+    let fail = |why: std::io::Error| why.to_string();
     stream.write_all(text.as_bytes()).map_err(fail)?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).map_err(fail)?;

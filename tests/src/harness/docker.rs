@@ -1,11 +1,12 @@
 //! The engine as it shows itself, by its client or its own words: a second opinion beside what Muster says. Tests that
 //! wait ask often, and a client is a program of 50 MB: what is listed and inspected comes over the socket.
 
-use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
+
+use super::cluster::exchange;
 
 /// Whether an engine answers.
 #[must_use]
@@ -61,20 +62,14 @@ impl Engine {
     fn get(&self, path: &str) -> Result<Value, String> {
         let own = std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".to_owned());
         let socket = self.socket.as_deref().unwrap_or(&own).trim_start_matches("unix://");
-        let mut answer = Vec::new();
-        UnixStream::connect(socket)
-            .and_then(|mut stream| {
-                // This version of HTTP has no chunks, and ends with the connection.
-                write!(stream, "GET /v1.41{path} HTTP/1.0\r\nHost: engine\r\n\r\n")?;
-                stream.read_to_end(&mut answer)
-            })
+        let stream = UnixStream::connect(socket).map_err(|why| format!("{socket}: {why}"))?;
+        // This version of HTTP has no chunks, and ends with the connection.
+        let (status, body) = exchange(stream, &format!("GET /v1.41{path} HTTP/1.0\r\nHost: engine\r\n\r\n"))
             .map_err(|why| format!("{socket}: {why}"))?;
-        let text = String::from_utf8_lossy(&answer);
-        let (head, body) = text.split_once("\r\n\r\n").ok_or_else(|| format!("{socket} breaks off: {text}"))?;
-        if head.split(' ').nth(1) != Some("200") {
+        if status != 200 {
             return Err(format!("{path}: {body}"));
         }
-        serde_json::from_str(body).map_err(|why| format!("{path}: {why}: {body}"))
+        serde_json::from_str(&body).map_err(|why| format!("{path}: {why}: {body}"))
     }
 
     /// This field of everything that is listed there and has this label, sorted.
