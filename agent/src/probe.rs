@@ -106,6 +106,8 @@ pub enum Kind {
     Refused,
     /// The protocol's answer, good or bad.
     Answered,
+    /// The server waited for what it was asked to wait for, and it did not come: it may be asked again at once.
+    Waited,
     /// No full answer within the timeout.
     TimedOut,
     /// The connection broke, or the answer was not of the protocol.
@@ -170,7 +172,7 @@ impl Said {
 /// Asks once; ends within `timeout`.
 pub async fn once(ask: &Ask, address: IpAddr, timeout: Duration) -> Answer {
     let began = Instant::now();
-    let said = tokio::time::timeout(timeout, say(ask, SocketAddr::new(address, ask.port()))).await;
+    let said = tokio::time::timeout(timeout, say(ask, SocketAddr::new(address, ask.port()), timeout)).await;
     said.unwrap_or_else(|_| Said::late(timeout)).timed(began)
 }
 
@@ -181,7 +183,7 @@ pub async fn open(address: SocketAddr, timeout: Duration) -> Answer {
     said.unwrap_or_else(|_| Said::late(timeout)).timed(began)
 }
 
-async fn say(ask: &Ask, address: SocketAddr) -> Said {
+async fn say(ask: &Ask, address: SocketAddr, timeout: Duration) -> Said {
     if let Ask::Tcp { .. } = ask {
         return tcp(address).await;
     }
@@ -191,7 +193,7 @@ async fn say(ask: &Ask, address: SocketAddr) -> Said {
     };
     let said = match ask {
         Ask::Http { path, .. } => http::get(stream, address, path).await,
-        Ask::Elasticsearch { .. } => http::elasticsearch(stream, address).await,
+        Ask::Elasticsearch { .. } => http::elasticsearch(stream, address, timeout).await,
         Ask::Postgres { .. } => postgres::ask(stream).await,
         Ask::Redis { .. } => redis::ask(stream).await,
         Ask::Mysql { .. } => mysql::ask(stream).await,

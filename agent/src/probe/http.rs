@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
@@ -21,10 +22,17 @@ pub(super) async fn get(stream: TcpStream, address: SocketAddr, path: &str) -> i
 }
 
 /// `GET /_cluster/health`: a cluster that is not red is ready, and so is one that wants a login.
-pub(super) async fn elasticsearch(stream: TcpStream, address: SocketAddr) -> io::Result<Said> {
-    let (status, body) = request(stream, address, "/_cluster/health?local=true").await?;
+///
+/// A red one answers as soon as it is not, or after a quarter of `timeout`: the rest is for a Java that is asked for the first time.
+pub(super) async fn elasticsearch(stream: TcpStream, address: SocketAddr, timeout: Duration) -> io::Result<Said> {
+    let wait = (timeout / 4).as_millis();
+    let path = format!("/_cluster/health?local=true&wait_for_status=yellow&timeout={wait}ms");
+    let (status, body) = request(stream, address, &path).await?;
     let red = body.contains("\"status\":\"red\"");
-    Ok(said((status == 200 && !red) || status == 401, status, &body))
+    let said = said((status == 200 && !red) || status == 401, status, &body);
+    // With status 408 before version 8, with 200 since.
+    let waited = !said.healthy && body.contains("\"timed_out\":true");
+    Ok(Said { kind: if waited { Kind::Waited } else { said.kind }, ..said })
 }
 
 fn said(healthy: bool, status: u16, body: &str) -> Said {

@@ -121,6 +121,28 @@ async fn stores_are_ready_when_they_answer_and_not_while_they_start() {
 }
 
 #[tokio::test]
+async fn elasticsearch_waits_itself_until_it_is_not_red_and_says_when_it_waited_in_vain() {
+    let listener = TcpListener::bind((HOME, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let asked = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut question = vec![0; 1024];
+        let length = stream.read(&mut question).await.unwrap();
+        let body = "{\"status\":\"red\",\"timed_out\":true}";
+        let reply = format!("HTTP/1.1 408 Late\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        stream.write_all(reply.as_bytes()).await.unwrap();
+        String::from_utf8_lossy(&question[..length]).into_owned()
+    });
+    let answer = once(&Ask::Elasticsearch { port }, HOME, LIMIT).await;
+    assert_eq!((answer.healthy, answer.status, answer.kind), (false, Some(408), Kind::Waited));
+    let question = asked.await.unwrap();
+    assert!(
+        question.starts_with("GET /_cluster/health?local=true&wait_for_status=yellow&timeout=2500ms "),
+        "{question}"
+    );
+}
+
+#[tokio::test]
 async fn a_closed_port_is_refused_and_silence_times_out() {
     let answer = once(&Ask::Tcp { port: closed_port().await }, HOME, LIMIT).await;
     assert_eq!((answer.healthy, answer.kind, answer.text.as_str()), (false, Kind::Refused, "connection refused"));

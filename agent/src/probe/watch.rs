@@ -125,18 +125,21 @@ impl Asking {
         loop {
             self.until_open().await?;
             let answer = self.prober.once(&self.ask, self.address, self.check.timeout).await;
-            let (healthy, closed, took) = (answer.healthy, answer.kind == Kind::Refused, answer.took);
+            let (healthy, kind, took) = (answer.healthy, answer.kind, answer.took);
             self.sender.send(answer).await.ok()?;
             if healthy {
                 return Some(());
             }
-            if closed {
+            match kind {
                 // It listened for a moment only, as databases do while they set themselves up.
-                tokio::time::sleep(CONNECT).await;
-                continue;
+                Kind::Refused => tokio::time::sleep(CONNECT).await,
+                // The pause was made over there, where its end is seen at once.
+                Kind::Waited if took >= SHORTEST => {}
+                Kind::Waited | Kind::Answered | Kind::TimedOut | Kind::Broken => {
+                    tokio::time::sleep(pause.max(took * TIMES_OWN).min(LONGEST)).await;
+                    pause = (pause * 2).min(LONGEST);
+                }
             }
-            tokio::time::sleep(pause.max(took * TIMES_OWN).min(LONGEST)).await;
-            pause = (pause * 2).min(LONGEST);
         }
     }
 
