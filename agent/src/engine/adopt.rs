@@ -72,7 +72,8 @@ pub async fn grounded(
 
 /// Puts a container that does not run on more networks and starts it. One from before that the engine refuses to start (it
 /// remembers a network that was removed, or a killed engine left something in its way) is made anew: what is to last lies
-/// in its mounts. While one of `networks` is missing that `ground` does not make it stays, and with it its log.
+/// in its mounts. While one of `networks` is missing that `ground` does not make it stays, and with it its log. A new one
+/// whose network the engine does not find is made once more: 20.10 overlooks one that it just made, seldom and under load.
 ///
 /// # Errors
 /// As the engine says, of the new one.
@@ -84,8 +85,8 @@ pub async fn started(
     ground: impl Future<Output = Result<()>> + Send,
 ) -> Result<Ensured> {
     match start(engine, networks, &made.id).await {
-        Err(why @ (Error::Refused(_) | Error::NotFound(_))) if !made.fresh => {
-            tracing::warn!(container = spec.name, %why, "the engine does not start it any more");
+        Err(why @ (Error::Refused(_) | Error::NotFound(_))) if !made.fresh || misses_a_network(&why) => {
+            tracing::warn!(container = spec.name, %why, "the engine does not start it; it is made anew");
             // Some engines make a container for a network that is not there.
             ground.await?;
             connected(engine, networks, &made.id).await?;
@@ -96,6 +97,10 @@ pub async fn started(
         }
         other => other.map(|()| made),
     }
+}
+
+fn misses_a_network(why: &Error) -> bool {
+    matches!(why, Error::Refused(text) if text.starts_with("network ") && text.ends_with(" not found"))
 }
 
 async fn start(engine: &dyn Engine, networks: &[String], id: &str) -> Result<()> {
@@ -267,7 +272,7 @@ mod tests {
             };
             started(&fake, &spec("a"), &[], made, ground).await
         };
-        let refused = || fake.fail(Op::Start, Fault::Refused("network n1 not found".to_owned()));
+        let refused = || fake.fail(Op::Start, Fault::Refused("task abc1: already exists".to_owned()));
         let first = container(&fake, &spec("a")).await.expect("made");
         refused();
         assert!(matches!(start(first.clone()).await, Err(Error::Refused(_))));
@@ -278,6 +283,24 @@ mod tests {
         assert_ne!(second.id, first.id);
         assert_eq!((fake.ids(), fake.running()), (vec![second.id], vec!["muster-web".to_owned()]));
         assert_eq!(grounds.into_inner(), 1, "its network is there by then");
+    }
+
+    #[tokio::test]
+    async fn a_new_one_whose_network_the_engine_overlooks_is_made_once_more() {
+        let fake = Fake::new();
+        let start = async |made| started(&fake, &spec("a"), &[], made, async { Ok(()) }).await;
+        let overlooked = || fake.fail(Op::Start, Fault::Refused("network n1 not found".to_owned()));
+        let first = container(&fake, &spec("a")).await.expect("made");
+        overlooked();
+        let second = start(first.clone()).await.expect("made once more");
+        assert_ne!(second.id, first.id);
+        assert_eq!((fake.ids(), fake.running()), (vec![second.id.clone()], vec!["muster-web".to_owned()]));
+        fake.remove(&second.id).await.expect("removed");
+
+        let third = container(&fake, &spec("a")).await.expect("made");
+        overlooked();
+        overlooked();
+        assert_eq!(start(third).await, Err(Error::Refused("network n1 not found".to_owned())), "it is missing");
     }
 
     #[tokio::test]

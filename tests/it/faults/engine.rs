@@ -317,7 +317,7 @@ fn each_command(edge: &Edge) -> Option<()> {
 
 #[test]
 fn an_environment_sleeps_and_wakes_although_the_engine_was_killed_at_any_step_of_it() {
-    let Some(_turn) = real::turn() else { return };
+    let Some(_turn) = real::aside() else { return };
     let edge = Edge::on(Namespace::up("muster-it-sleep", 236, IMAGES), port(3), &format!("{POSTGRES}{DROWSY}"));
     edge.muster(&["env", "up", "one"]).ok();
     let url = edge.url("one");

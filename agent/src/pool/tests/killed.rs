@@ -11,6 +11,9 @@ use super::{disk, tree};
 const STATE: &str = "MUSTER_TEST_POOL_STATE";
 const SETTING: &str = "MUSTER_TEST_POOL_SETTING";
 
+/// Between two looks at a folder: the agent is to be killed at once, and the test not to take its processor.
+const LOOK: Duration = Duration::from_micros(200);
+
 /// Not a test: the agent that is killed. It clones and removes until then.
 #[test]
 #[ignore = "the process that other tests kill"]
@@ -49,7 +52,7 @@ fn wait_for(what: &Path, child: &mut Killed) {
     while std::fs::read_dir(what).is_ok_and(|mut entries| entries.next().is_none()) {
         assert!(began.elapsed() < Duration::from_secs(60), "nothing came to {}", what.display());
         assert!(child.0.try_wait().expect("its state").is_none(), "the child ended by itself");
-        std::thread::yield_now();
+        std::thread::sleep(LOOK);
     }
 }
 
@@ -61,7 +64,7 @@ fn wait_for_programs(root: &Path) {
         words.starts_with(b"/usr") && String::from_utf8_lossy(&words).contains(&root)
     };
     while std::fs::read_dir("/proc").expect("processes").flatten().any(named) {
-        std::thread::yield_now();
+        std::thread::sleep(LOOK);
     }
 }
 
@@ -69,7 +72,7 @@ fn killed_anywhere_it_leaves_whole_clones_only(kind: Kind) {
     if !disk::wanted() {
         return;
     }
-    let mut case = super::Case::new(kind, 400);
+    let mut case = super::Case::new(kind);
     let seed = case.seed("s");
     tree::make(&seed);
     for number in 0..1000 {
@@ -78,11 +81,11 @@ fn killed_anywhere_it_leaves_whole_clones_only(kind: Kind) {
     let described = tree::describe(&seed);
     let layout = case.pool().layout().clone();
     let places = [layout.unfinished(), layout.environments(), layout.trash()];
-    for round in 0..6 {
+    for place in &places {
         case.pool = None;
         let mut child = start(&case.settings);
         wait_for(&layout.environments(), &mut child);
-        wait_for(&places[round % 3], &mut child);
+        wait_for(place, &mut child);
         drop(child);
         wait_for_programs(layout.root());
         case.open();

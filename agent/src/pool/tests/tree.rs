@@ -122,11 +122,14 @@ fn extended(path: &Path) -> BTreeMap<String, Vec<u8>> {
 pub fn fill(path: &Path, mib: u64) {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut bytes = vec![0_u8; 1 << 20];
+    for piece in bytes.chunks_exact_mut(8) {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        piece.copy_from_slice(&state.to_ne_bytes());
+    }
     let file = File::create(path).expect("made");
     for at in 0..mib {
-        for piece in bytes.chunks_exact_mut(8) {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            piece.copy_from_slice(&state.to_ne_bytes());
+        for (page, bytes) in (0_u64..).zip(bytes.chunks_exact_mut(4096)) {
+            bytes[..8].copy_from_slice(&((at << 8) | page).to_ne_bytes());
         }
         file.write_all_at(&bytes, at << 20).expect("written");
     }
