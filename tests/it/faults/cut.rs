@@ -27,7 +27,7 @@ fn serves(namespace: &Namespace, host: &Host) -> Result<String, String> {
 #[test]
 fn cut_off_while_it_is_checked_a_host_undoes_by_itself_and_is_brought_forward_when_it_is_back() {
     let Some(_turn) = real::aside() else { return };
-    let namespace = Namespace::up("muster-it-cut", 231, &["postgres:15", "redis:7", "bot:v1", "bot:v2"]);
+    let namespace = Namespace::up("muster-it-cut", 231);
     let port = u16::try_from(17_000 + std::process::id() % 1000).expect("a port");
     let cluster = Cluster::with(&Options { example: true, everywhere: Some(port), ..Options::default() });
     let engine = tests::harness::docker::Engine::at(&namespace.engine);
@@ -77,7 +77,7 @@ fn cut_off_while_it_is_checked_a_host_undoes_by_itself_and_is_brought_forward_wh
 #[test]
 fn cut_off_one_way_only_a_host_is_unreachable_and_comes_back() {
     let Some(_turn) = real::aside() else { return };
-    let namespace = Namespace::up("muster-it-one-way", 234, &[]);
+    let namespace = Namespace::bare("muster-it-one-way", 234);
     let port = u16::try_from(16_000 + std::process::id() % 1000).expect("a port");
     let cluster = Cluster::with(&Options { everywhere: Some(port), ..Options::default() });
     let host = cluster.host("edge-1").inside(&namespace).join();

@@ -14,10 +14,6 @@ use crate::system::stand::{KEPT, POSTGRES, POSTGRES_AND_REDIS, Stand};
 
 const AWAKE: &str = "x-muster: { idle: { freeze: never, stop: never } }\n";
 const DROWSY: &str = "x-muster: { idle: { freeze: 1s, stop: 2500ms } }\n";
-/// Effects of each command that are tried, with one container: the engine is killed again and again.
-const FEW: usize = 1;
-
-const IMAGES: &[&str] = &["postgres:15", "redis:7"];
 
 struct Edge {
     namespace: Namespace,
@@ -99,7 +95,7 @@ impl Edge {
         before(self);
         let effects = self.stand.changed_by(words);
         after(self);
-        for number in chosen(effects.len(), FEW) {
+        for number in chosen(effects.len()) {
             before(self);
             self.stand.effects().hold_at(number);
             let mut call = self.muster(words).begin();
@@ -143,8 +139,7 @@ fn port(offset: u32) -> u16 {
 #[test]
 fn environments_come_back_after_their_engine_was_killed_or_restarted() {
     let Some(_turn) = real::turn() else { return };
-    let edge =
-        Edge::on(Namespace::up("muster-it-engine", 232, IMAGES), port(0), &format!("{POSTGRES_AND_REDIS}{AWAKE}"));
+    let edge = Edge::on(Namespace::up("muster-it-engine", 232), port(0), &format!("{POSTGRES_AND_REDIS}{AWAKE}"));
     edge.muster(&["env", "up", "main"]).ok();
     let url = edge.url("main");
     edge.query(&url, "create table kept (n int); insert into kept values (7)").expect("written");
@@ -160,11 +155,8 @@ fn environments_come_back_after_their_engine_was_killed_or_restarted() {
 #[test]
 fn with_live_restore_the_containers_run_on_and_nothing_is_started_again() {
     let Some(_turn) = real::turn() else { return };
-    let edge = Edge::on(
-        Namespace::restoring("muster-it-restore", 233, IMAGES),
-        port(1),
-        &format!("{POSTGRES_AND_REDIS}{AWAKE}"),
-    );
+    let edge =
+        Edge::on(Namespace::restoring("muster-it-restore", 233), port(1), &format!("{POSTGRES_AND_REDIS}{AWAKE}"));
     edge.muster(&["env", "up", "main"]).ok();
     let url = edge.url("main");
     edge.query(&url, "create table kept (n int); insert into kept values (7)").expect("written");
@@ -181,7 +173,7 @@ fn with_live_restore_the_containers_run_on_and_nothing_is_started_again() {
 #[test]
 fn an_engine_killed_while_it_starts_a_container_leaves_nothing_that_keeps_it_from_starting() {
     let Some(_turn) = real::turn() else { return };
-    let edge = Edge::on(Namespace::up("muster-it-left", 237, IMAGES), port(4), &format!("{POSTGRES}{DROWSY}"));
+    let edge = Edge::on(Namespace::up("muster-it-left", 237), port(4), &format!("{POSTGRES}{DROWSY}"));
     edge.muster(&["env", "up", "one"]).ok();
     let url = edge.url("one");
     edge.begins_with_a_row(&url);
@@ -217,7 +209,7 @@ fn an_engine_killed_while_it_starts_a_container_leaves_nothing_that_keeps_it_fro
 #[test]
 fn what_is_removed_behind_the_agents_back_is_made_anew_with_its_data() {
     let Some(_turn) = real::turn() else { return };
-    let edge = Edge::on(Namespace::up("muster-it-prune", 238, IMAGES), port(5), &format!("{POSTGRES}{DROWSY}"));
+    let edge = Edge::on(Namespace::up("muster-it-prune", 238), port(5), &format!("{POSTGRES}{DROWSY}"));
     let docker = |words: &[&str]| edge.stand.host.command(&[&["docker"], words].concat()).expect("done");
     edge.muster(&["env", "up", "one"]).ok();
     let url = edge.url("one");
@@ -265,7 +257,7 @@ fn shims(id: &str) -> usize {
 #[test]
 fn commands_end_well_although_the_engine_was_killed_at_any_step_of_them() {
     let Some(_turn) = real::turn() else { return };
-    let edge = Edge::on(Namespace::up("muster-it-steps", 235, IMAGES), port(2), &format!("{POSTGRES}{AWAKE}"));
+    let edge = Edge::on(Namespace::up("muster-it-steps", 235), port(2), &format!("{POSTGRES}{AWAKE}"));
     edge.muster(&["env", "up", "one"]).ok();
     edge.query(&edge.url("one"), "create table kept (n int); insert into kept select generate_series(1, 100)")
         .expect("written");
@@ -318,7 +310,7 @@ fn each_command(edge: &Edge) -> Option<()> {
 #[test]
 fn an_environment_sleeps_and_wakes_although_the_engine_was_killed_at_any_step_of_it() {
     let Some(_turn) = real::aside() else { return };
-    let edge = Edge::on(Namespace::up("muster-it-sleep", 236, IMAGES), port(3), &format!("{POSTGRES}{DROWSY}"));
+    let edge = Edge::on(Namespace::up("muster-it-sleep", 236), port(3), &format!("{POSTGRES}{DROWSY}"));
     edge.muster(&["env", "up", "one"]).ok();
     let url = edge.url("one");
     edge.begins_with_a_row(&url);
@@ -326,13 +318,13 @@ fn an_environment_sleeps_and_wakes_although_the_engine_was_killed_at_any_step_of
     let sleeping = stand.effects().during(|| stand.reaches("one", "ASLEEP"));
     let waking = stand.effects().during(|| edge.has("one", "1"));
     println!("falling asleep changes {sleeping:?}, waking {waking:?}");
-    for number in chosen(sleeping.len(), FEW) {
+    for number in chosen(sleeping.len()) {
         edge.has("one", "1");
         stand.effects().hold_at(number);
         edge.killed(number, || stand.show("one")["state"] == "ENVIRONMENT_STATE_ASLEEP").expect("it starts again");
         stand.reaches("one", "ASLEEP");
     }
-    for number in chosen(waking.len(), FEW) {
+    for number in chosen(waking.len()) {
         stand.reaches("one", "ASLEEP");
         stand.effects().hold_at(number);
         // It waits in the relay until its service is ready.

@@ -16,8 +16,6 @@ use crate::system::stand::{KEPT, POSTGRES_AND_REDIS, Stand};
 
 /// What a seed is made from.
 const INIT: &str = "CREATE TABLE kept (n int); INSERT INTO kept SELECT generate_series(1, 100);";
-/// Effects of each command that are tried.
-const FEW: usize = 2;
 /// How long it may take until a slot of the warm pool is there: a stack is brought up, at low priority.
 const IN_TIME: Duration = Duration::from_secs(90);
 
@@ -85,7 +83,7 @@ impl Box {
         before(self);
         let effects = self.stand.changed_by(words);
         after(self);
-        for number in chosen(effects.len(), FEW) {
+        for number in chosen(effects.len()) {
             before(self);
             self.killed_in(words, number);
             after(self);
@@ -231,7 +229,7 @@ fn an_agent_killed_at_any_step_of_handing_out_a_slot_hands_it_out() {
         is_it(&place, &slot)
     });
     println!("handing out changes {effects:?}");
-    for number in chosen(effects.len(), FEW) {
+    for number in chosen(effects.len()) {
         eventually(IN_TIME, "a slot is handed out although the agent was killed", || {
             place.without("two");
             let slot = slot(&place);
@@ -253,7 +251,7 @@ fn an_agent_killed_at_any_step_of_falling_asleep_and_waking_loses_nothing() {
     let waking = place.stand.effects().during(|| assert_eq!(ask(&place), Ok("7".to_owned())));
     println!("falling asleep changes {sleeping:?}, waking {waking:?}");
     assert!(!sleeping.is_empty() && !waking.is_empty());
-    for number in chosen(sleeping.len(), FEW) {
+    for number in chosen(sleeping.len()) {
         // From awake on.
         assert_eq!(ask(&place), Ok("7".to_owned()));
         place.stand.effects().kill_at(number);
@@ -261,7 +259,7 @@ fn an_agent_killed_at_any_step_of_falling_asleep_and_waking_loses_nothing() {
         place.stand.reaches("main", "ASLEEP");
     }
     let url = place.stand.variable("main", "postgres", "POSTGRES_URL");
-    for number in chosen(waking.len(), FEW) {
+    for number in chosen(waking.len()) {
         place.stand.reaches("main", "ASLEEP");
         place.stand.effects().kill_at(number);
         // It waits in the relay, which lives on; the restarted agent wakes the environment for it.

@@ -14,9 +14,6 @@ use tests::harness::real;
 use super::engine::killed;
 use crate::system::production::health;
 
-/// Effects of a rollout that are tried: the engine is killed again and again.
-const FEW: usize = 1;
-
 struct Edge {
     namespace: Namespace,
     fleet: Fleet,
@@ -26,7 +23,7 @@ struct Edge {
 
 impl Edge {
     fn up(name: &str, index: u8) -> Self {
-        let namespace = Namespace::up(name, index, &["postgres:15", "redis:7", "bot:v1", "bot:v2"]);
+        let namespace = Namespace::up(name, index);
         let port = u16::try_from(10_000 + 1000 * (u32::from(index) % 2) + std::process::id() % 1000).expect("a port");
         let cluster = Cluster::with(&Options { example: true, everywhere: Some(port), ..Options::default() });
         let fleet = Fleet::on(&cluster, Engine::at(&namespace.engine));
@@ -134,7 +131,7 @@ fn whenever_the_engine_or_the_agent_is_killed_in_a_rollout_its_outcome_is_what_t
     println!("a rollout changes {all:?}");
     // The same build with the same settings is the same release.
     let mut release = 2;
-    for number in chosen(all.len(), FEW) {
+    for number in chosen(all.len()) {
         edge.serves(release);
         let effects = Effects::of(&edge.host);
         effects.hold_at(number);

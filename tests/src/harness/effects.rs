@@ -76,13 +76,17 @@ impl Effects {
     }
 }
 
-/// Which effects out of so many are tried: a few, evenly spread; all with `MUSTER_TEST_KILLS=all`.
+/// Which effects out of so many are tried: one in their middle, so many evenly spread with `MUSTER_TEST_KILLS=N`, or `all`.
+///
+/// # Panics
+/// The variable says something else.
 #[must_use]
-pub fn chosen(count: usize, few: usize) -> Vec<usize> {
-    if std::env::var("MUSTER_TEST_KILLS").is_ok_and(|value| value == "all") {
-        return (1..=count).collect();
+pub fn chosen(count: usize) -> Vec<usize> {
+    match std::env::var("MUSTER_TEST_KILLS").as_deref() {
+        Ok("all") => (1..=count).collect(),
+        Ok(few) => spread(count, few.parse().expect("MUSTER_TEST_KILLS is a number or `all`")),
+        Err(_) => spread(count, 1),
     }
-    spread(count, few)
 }
 
 fn spread(count: usize, few: usize) -> Vec<usize> {

@@ -6,6 +6,9 @@ use std::process::Command;
 use super::binaries::root;
 use super::cluster::show_logs;
 
+/// What its engine has of this machine's images. The same everywhere: they are unpacked once and then linked.
+const IMAGES: &[&str] = &["postgres:15", "redis:7", "bot:v1", "bot:v2"];
+
 /// One such host; removed when dropped.
 #[derive(Debug)]
 pub struct Namespace {
@@ -29,19 +32,25 @@ fn script(arguments: &[&str]) -> String {
 }
 
 impl Namespace {
-    /// Makes it, with images of this machine's; `index` picks its addresses.
+    /// Makes it, with [`IMAGES`]; `index` picks its addresses.
     ///
     /// # Panics
     /// The script fails.
     #[must_use]
-    pub fn up(name: &str, index: u8, images: &[&str]) -> Self {
-        Self::with(name, index, images)
+    pub fn up(name: &str, index: u8) -> Self {
+        Self::with(name, index, IMAGES)
     }
 
     /// The same; its containers outlive its engine.
     #[must_use]
-    pub fn restoring(name: &str, index: u8, images: &[&str]) -> Self {
-        Self::with(name, index, &[&["live-restore"], images].concat())
+    pub fn restoring(name: &str, index: u8) -> Self {
+        Self::with(name, index, &[&["live-restore"], IMAGES].concat())
+    }
+
+    /// The same without images.
+    #[must_use]
+    pub fn bare(name: &str, index: u8) -> Self {
+        Self::with(name, index, &[])
     }
 
     fn with(name: &str, index: u8, more: &[&str]) -> Self {
