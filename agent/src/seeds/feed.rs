@@ -21,6 +21,10 @@ use crate::host::Host;
 /// Longest time for one input.
 const FEED: Duration = Duration::from_secs(24 * 3600);
 const QUICK: Duration = Duration::from_secs(60);
+/// MariaDB's images have its clients by MariaDB's names only, MySQL's by MySQL's. What follows are their arguments.
+const MYSQL: [&str; 4] = ["/bin/sh", "-c", "exec \"$(command -v mariadb || echo mysql)\" \"$@\"", "mysql"];
+const MYSQL_CHECK: [&str; 4] =
+    ["/bin/sh", "-c", "exec \"$(command -v mariadb-check || echo mysqlcheck)\" \"$@\"", "mysqlcheck"];
 
 /// A store that runs.
 #[derive(Debug)]
@@ -114,27 +118,23 @@ impl Running<'_> {
 
     /// Runs one statement in MySQL's or MariaDB's own client.
     async fn mysql(&self, what: &str, sql: &str) -> Result<String, Failure> {
-        let client = self.mysql_client(what).await?;
         let login = self.mysql_login();
-        self.run(what, &[&client, &login, "--batch", "--skip-column-names", "-e", sql], FEED).await
+        let argv = [MYSQL.as_slice(), &[&login, "--batch", "--skip-column-names", "-e", sql]].concat();
+        self.run(what, &argv, FEED).await
     }
 
     /// Runs a file of statements, to the first that fails. Its `source` would go on, and answer that all is well.
     async fn mysql_file(&self, what: &str, path: &str, database: Option<&str>) -> Result<String, Failure> {
-        let client = self.mysql_client(what).await?;
         let login = self.mysql_login();
-        let mut argv = vec!["/bin/sh", "-c", "exec \"$@\" <\"$0\"", path, &client, &login, "--batch"];
+        let mut argv = vec!["/bin/sh", "-c", "exec \"$@\" <\"$0\"", path];
+        argv.extend(MYSQL);
+        argv.extend([&login, "--batch"]);
         argv.extend(database);
         self.run(what, &argv, FEED).await
     }
 
     fn mysql_login(&self) -> String {
         format!("--defaults-extra-file={INPUTS}/{}.cnf", self.name)
-    }
-
-    async fn mysql_client(&self, what: &str) -> Result<String, Failure> {
-        let found = self.run(what, &["/bin/sh", "-c", "command -v mariadb || command -v mysql"], QUICK).await?;
-        Ok(found.trim().to_owned())
     }
 
     /// Feeds the input of this number.
@@ -228,9 +228,8 @@ impl Running<'_> {
     /// Old values stay in deleted rows, logs of statements, undo pages and the circular log of changes.
     async fn wipe_mysql(&self) -> Result<(), Failure> {
         let login = self.mysql_login();
-        let check =
-            self.run("sealing", &["/bin/sh", "-c", "command -v mariadb-check || command -v mysqlcheck"], QUICK).await?;
-        self.run("sealing", &[check.trim(), &login, "--all-databases", "--optimize", "--silent"], FEED).await?;
+        let argv = [MYSQL_CHECK.as_slice(), &[&login, "--all-databases", "--optimize", "--silent"]].concat();
+        self.run("sealing", &argv, FEED).await?;
         // Without a log of statements, and by its other name in newer versions, they are refused.
         for forget in ["RESET MASTER", "RESET BINARY LOGS AND GCS"] {
             if let Err(why) = self.mysql("sealing", forget).await {
@@ -262,17 +261,23 @@ impl Running<'_> {
             vacuum.push("--full");
         }
         self.run("sealing", &vacuum, FEED).await?;
-        let sql = ["-c", "ALTER SYSTEM RESET wal_recycle", "-c", "SELECT pg_switch_wal()", "-c", "CHECKPOINT"];
-        self.psql("sealing", &sql, FEED).await?;
-        self.psql("sealing", &["-c", "CHECKPOINT"], FEED).await?;
-        let version = self.psql("sealing", &["-c", "SHOW server_version"], QUICK).await?;
+        // The first checkpoint lets go of old segments of the log, the second of what the first wrote.
+        let sql = [
+            "ALTER SYSTEM RESET wal_recycle",
+            "SELECT pg_switch_wal()",
+            "CHECKPOINT",
+            "CHECKPOINT",
+            "SHOW server_version",
+        ];
+        let printed = self.psql("sealing", &sql.map(|one| ["-c", one]).concat(), FEED).await?;
+        let version = printed.trim_end().lines().next_back().unwrap_or_default();
         let collation = "SELECT coalesce(pg_database_collation_actual_version(oid), '') FROM pg_database WHERE datname = current_database()";
         // Only from version 15 on.
         let collation = self.psql("sealing", &["-c", collation], QUICK).await.unwrap_or_default();
         let word = |text: &str| text.split_whitespace().next().unwrap_or_default().to_owned();
         Ok(Finished {
             login: Some(Login { user: user.to_owned(), password }),
-            version: word(&version),
+            version: word(version),
             collation: word(&collation),
         })
     }
