@@ -143,6 +143,10 @@ fn a_masked_seed_is_cloned_reset_and_nothing_of_the_customers_is_left_in_it() {
     }
     let (one, two) = (shop.url("one"), shop.url("two"));
     assert_ne!(one, two);
+    let sealed = shop.muster(&["seed", "show", "staging"]).json();
+    let (version, server) = (&sealed["parts"][0]["version"], query(&one, "SHOW server_version"));
+    let of_the_server = |version: &str| server.as_ref().is_ok_and(|server| server.split(' ').next() == Some(version));
+    assert!(version.as_str().is_some_and(of_the_server), "{server:?}: {sealed}");
     for url in [&one, &two] {
         assert_eq!(
             query(url, "SELECT count(*), count(*) FILTER (WHERE email = 'user' || id || '@test') FROM people"),
