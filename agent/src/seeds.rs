@@ -6,6 +6,7 @@
 
 mod asleep;
 mod cutter;
+mod doublewrite;
 pub mod elastic;
 mod feed;
 mod import;

@@ -17,7 +17,7 @@ use super::feed::{Finished, Running, is_laid};
 use super::scan::Canaries;
 use super::sealed::volume;
 use super::stack::{self, Store};
-use super::{Made, Setup, elastic, inputs, seal};
+use super::{Made, Setup, doublewrite, elastic, inputs, seal};
 use crate::environments::failure::Failure;
 use crate::environments::{View, Wanted};
 use crate::pool;
@@ -75,8 +75,21 @@ impl Import<'_> {
         let (writers, kinds) = (seal::writers(&view.specs), self.kinds());
         let described = seal::Described { writers, kinds, finished, masked, order, freeze: Duration::ZERO };
         let from = self.setup.host.pool.environment(&self.environment);
+        if masked {
+            self.forget(&from)?;
+        }
         self.tell("reading the sealed files");
         seal::run(&self.setup.host, &from, &described, canaries).await
+    }
+
+    /// What stopped stores keep of before in places of which they know no more.
+    fn forget(&self, from: &Path) -> Result<(), Failure> {
+        for (name, store) in self.stores.iter().filter(|(_, store)| store.kind == StoreKind::Mysql) {
+            let folder = volume(from, &data_volume(name, store));
+            tokio::task::block_in_place(|| doublewrite::empty(&folder))
+                .map_err(|why| Failure::passing("E_SEED_SEAL", format!("{name}: its doublewrite buffer: {why}")))?;
+        }
+        Ok(())
     }
 
     fn kinds(&self) -> BTreeMap<String, StoreKind> {

@@ -59,6 +59,11 @@ fn a_masked_mariadb_is_cloned_with_passwords_of_its_own_and_reset() {
     let refused = stand.muster(&["seed", "import", "staging", "db=broken.sql"]).run();
     refused.with_code(1).says("E_SEED_INPUT").says("nowhere");
     stand.muster(&IMPORT).ok();
+    // Pages lay there as they were before they were masked.
+    let seeds = std::fs::read_dir(stand.host.folder().join("state/pool/seeds")).expect("seeds");
+    let seed = seeds.map(|entry| entry.expect("an entry").path()).next().expect("one");
+    let space = std::fs::read(seed.join("volumes/db/ibdata1")).expect("the system tablespace");
+    assert!(space[64 << 14..192 << 14].iter().all(|byte| *byte == 0), "the doublewrite buffer is empty");
 
     for name in ["one", "two"] {
         let printed = stand.muster(&["env", "up", "--name", name]).ok();
