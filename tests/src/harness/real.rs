@@ -3,7 +3,7 @@
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 
 /// Tests with real parts at one time; more would only make each other slow on two cores.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 5;
 
 static RUNNING: Mutex<usize> = Mutex::new(0);
 static ENDED: Condvar = Condvar::new();
