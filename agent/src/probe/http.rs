@@ -29,10 +29,15 @@ pub(super) async fn elasticsearch(stream: TcpStream, address: SocketAddr, timeou
     let path = format!("/_cluster/health?local=true&wait_for_status=yellow&timeout={wait}ms");
     let (status, body) = request(stream, address, &path).await?;
     let red = body.contains("\"status\":\"red\"");
-    let said = said((status == 200 && !red) || status == 401, status, &body);
+    let mut said = said((status == 200 && !red) || status == 401, status, &body);
+    if red {
+        "the cluster's status is red".clone_into(&mut said.text);
+    }
     // With status 408 before version 8, with 200 since.
-    let waited = !said.healthy && body.contains("\"timed_out\":true");
-    Ok(Said { kind: if waited { Kind::Waited } else { said.kind }, ..said })
+    if !said.healthy && body.contains("\"timed_out\":true") {
+        said.kind = Kind::Waited;
+    }
+    Ok(said)
 }
 
 fn said(healthy: bool, status: u16, body: &str) -> Said {

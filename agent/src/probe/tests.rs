@@ -135,6 +135,7 @@ async fn elasticsearch_waits_itself_until_it_is_not_red_and_says_when_it_waited_
     });
     let answer = once(&Ask::Elasticsearch { port }, HOME, LIMIT).await;
     assert_eq!((answer.healthy, answer.status, answer.kind), (false, Some(408), Kind::Waited));
+    assert_eq!(answer.text, "the cluster's status is red");
     let question = asked.await.unwrap();
     assert!(
         question.starts_with("GET /_cluster/health?local=true&wait_for_status=yellow&timeout=2500ms "),
