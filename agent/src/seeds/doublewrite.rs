@@ -7,24 +7,27 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use super::sealed::folder_where;
+
+/// The system tablespace.
+const SPACE: &str = "ibdata1";
 const PAGE_SIZES: [u64; 5] = [16 << 10, 4 << 10, 8 << 10, 32 << 10, 64 << 10];
 /// Number of the page that tells where it is.
 const PAGE: u64 = 5;
 /// From that page's end back to the first of two copies of: magic number, page number of the first half, and of the second.
 const FROM_END: u64 = 200 - 10;
 const MAGIC: u32 = 536_853_855;
-/// How deep below a volume the data may lie.
-const DEPTH: usize = 2;
 
 /// Empties that of a server that was stopped cleanly. False: there is none.
 ///
 /// # Errors
 /// The disk refuses.
 pub(super) fn empty(volume: &Path) -> io::Result<bool> {
-    let Some(path) = find(volume, DEPTH) else { return Ok(false) };
-    let file = File::options().read(true).write(true).open(path)?;
+    let is_file = |folder: &Path| fs::symlink_metadata(folder.join(SPACE)).is_ok_and(|found| found.is_file());
+    let Some(data) = folder_where(volume, &is_file) else { return Ok(false) };
+    let file = File::options().read(true).write(true).open(data.join(SPACE))?;
     let length = file.metadata()?.len();
     for page in PAGE_SIZES.into_iter().filter(|page| (PAGE + 1) * page <= length) {
         let Some(halves) = halves(&file, page)? else { continue };
@@ -51,18 +54,10 @@ fn halves(file: &File, page: u64) -> io::Result<Option<[u32; 2]>> {
     Ok((first == second && number(0) == MAGIC).then(|| [number(4), number(8)]))
 }
 
-fn find(folder: &Path, depth: usize) -> Option<PathBuf> {
-    let here = folder.join("ibdata1");
-    if fs::symlink_metadata(&here).is_ok_and(|found| found.is_file()) {
-        return Some(here);
-    }
-    let entries = (depth > 0).then(|| fs::read_dir(folder).ok())??;
-    let folders = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    folders.take(64).find_map(|entry| find(&entry.path(), depth - 1))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     const SIZE: usize = 16 << 10;
@@ -72,7 +67,7 @@ mod tests {
         let mut bytes = vec![7; 200 * SIZE];
         let head: Vec<u8> = [MAGIC, first, second].iter().flat_map(|number| number.to_be_bytes()).collect();
         bytes[6 * SIZE - 190..6 * SIZE - 166].copy_from_slice(&[head.clone(), head].concat());
-        let path = folder.join("ibdata1");
+        let path = folder.join(SPACE);
         std::fs::write(&path, bytes).expect("written");
         path
     }
@@ -100,7 +95,7 @@ mod tests {
             empty(folder.path()).expect("looked at");
             assert_eq!(std::fs::read(&path).expect("read"), before, "{first} {second}");
         }
-        std::fs::write(folder.path().join("ibdata1"), vec![0; 100 * SIZE]).expect("written");
+        std::fs::write(folder.path().join(SPACE), vec![0; 100 * SIZE]).expect("written");
         assert!(!empty(folder.path()).expect("no magic number"));
     }
 }

@@ -10,10 +10,8 @@ use domain::stack::Durability;
 use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 
-use super::sealed::Login;
+use super::sealed::{Login, folder_where};
 
-/// How deep below a volume the data folder may lie: `18/docker`, `pgdata`.
-const DEPTH: usize = 3;
 /// Nobody enters over the network without a password, whatever the seed's own file said.
 const HBA: &str = "# Written by Muster: who may enter an environment's database.\n\
 local all all trust\n\
@@ -27,16 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The data folder within a volume; none: there is none.
 #[must_use]
 pub fn data(volume: &Path) -> Option<PathBuf> {
-    find(volume, DEPTH)
-}
-
-fn find(folder: &Path, depth: usize) -> Option<PathBuf> {
-    if folder.join("PG_VERSION").is_file() && folder.join("global").is_dir() {
-        return Some(folder.to_owned());
-    }
-    let entries = (depth > 0).then(|| fs::read_dir(folder).ok())??;
-    let folders = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    folders.take(64).find_map(|entry| find(&entry.path(), depth - 1))
+    folder_where(volume, &|folder| folder.join("PG_VERSION").is_file() && folder.join("global").is_dir())
 }
 
 /// Makes a clone ready to start on its own: nothing of another server's life, nothing that leads out.

@@ -173,6 +173,22 @@ pub fn volume(folder: &Path, name: &str) -> PathBuf {
     folder.join("volumes").join(name)
 }
 
+/// How deep below a volume a server's data may lie: `18/docker`, `pgdata`, `mysql`.
+const DEPTH: usize = 3;
+
+/// The folder within a volume of which this is so, the volume itself among them; none: there is none.
+pub(super) fn folder_where(volume: &Path, is: &dyn Fn(&Path) -> bool) -> Option<PathBuf> {
+    fn find(folder: &Path, depth: usize, is: &dyn Fn(&Path) -> bool) -> Option<PathBuf> {
+        if is(folder) {
+            return Some(folder.to_owned());
+        }
+        let entries = (depth > 0).then(|| std::fs::read_dir(folder).ok())??;
+        let folders = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        folders.take(64).find_map(|entry| find(&entry.path(), depth - 1, is))
+    }
+    find(volume, DEPTH, is)
+}
+
 /// Digests of the finished seeds in the pool. What was never finished is removed.
 pub fn all(pool: &Pool) -> Vec<String> {
     let entries = std::fs::read_dir(pool.layout().seeds()).into_iter().flatten().flatten();

@@ -2,17 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use super::super::{Kind, Pool, Setting, Settings};
 use super::{disk, tree};
+use crate::waiting::until;
 
 /// Where the child finds the state folder, and its setting.
 const STATE: &str = "MUSTER_TEST_POOL_STATE";
 const SETTING: &str = "MUSTER_TEST_POOL_SETTING";
-
-/// Between two looks at a folder: the agent is to be killed at once, and the test not to take its processor.
-const LOOK: Duration = Duration::from_micros(200);
 
 /// Not a test: the agent that is killed. It clones and removes until then.
 #[test]
@@ -47,13 +44,16 @@ fn start(settings: &Settings) -> Killed {
     Killed(command.spawn().expect("started"))
 }
 
+fn wait(what: &str, mut holds: impl FnMut() -> bool) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    runtime.block_on(until(what, async || holds()));
+}
+
 fn wait_for(what: &Path, child: &mut Killed) {
-    let began = Instant::now();
-    while std::fs::read_dir(what).is_ok_and(|mut entries| entries.next().is_none()) {
-        assert!(began.elapsed() < Duration::from_secs(60), "nothing came to {}", what.display());
+    wait(&format!("something comes to {}", what.display()), || {
         assert!(child.0.try_wait().expect("its state").is_none(), "the child ended by itself");
-        std::thread::sleep(LOOK);
-    }
+        !std::fs::read_dir(what).is_ok_and(|mut entries| entries.next().is_none())
+    });
 }
 
 /// A program that the agent had started goes on to its end.
@@ -63,9 +63,7 @@ fn wait_for_programs(root: &Path) {
         let words = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
         words.starts_with(b"/usr") && String::from_utf8_lossy(&words).contains(&root)
     };
-    while std::fs::read_dir("/proc").expect("processes").flatten().any(named) {
-        std::thread::sleep(LOOK);
-    }
+    wait("its programs end", || !std::fs::read_dir("/proc").expect("processes").flatten().any(named));
 }
 
 fn killed_anywhere_it_leaves_whole_clones_only(kind: Kind) {
