@@ -16,7 +16,7 @@ const LARGEST: u64 = 256 << 30;
 /// What the disk under it must have left for a pool to be worth it.
 const WORTH: u64 = 2 << 30;
 
-/// How often, and after which pause, it is looked whether a device is free.
+/// How often, and after which pause, it is tried whether a mount and its device are free.
 const GO_TIMES: u32 = 100;
 /// See [`GO_TIMES`].
 const GO_PAUSE: Duration = Duration::from_millis(20);
@@ -126,7 +126,15 @@ impl Image {
     pub fn unmount(&self) -> Result<()> {
         let Some(device) = self.device() else { return Ok(()) };
         let busy = |why| Error::Busy { root: self.root.clone(), why };
-        tool::run_on("umount", &[], &self.root).map_err(|why| busy(why.to_string()))?;
+        // Whoever starts a program shares its open files with it for an instant.
+        let mut tries = 1;
+        while let Err(why) = tool::run_on("umount", &[], &self.root) {
+            if tries == GO_TIMES || !why.to_string().contains("target is busy") {
+                return Err(busy(why.to_string()));
+            }
+            tries += 1;
+            std::thread::sleep(GO_PAUSE);
+        }
         // The kernel lets go of the device by itself, a moment later.
         for _ in 0..GO_TIMES {
             if !self.backs(&device) {

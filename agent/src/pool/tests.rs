@@ -13,6 +13,7 @@ use std::sync::Arc;
 use disk::Disk;
 
 use super::{Kind, Pool, Setting, Settings};
+use crate::waiting::until;
 
 /// A pool of one kind on a disk of its own.
 struct Case {
@@ -65,6 +66,12 @@ impl Case {
     fn shares(&self) -> bool {
         self.kind != Kind::Copy
     }
+}
+
+/// Waits until something holds.
+fn wait(what: &str, mut holds: impl FnMut() -> bool) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    runtime.block_on(until(what, async || holds()));
 }
 
 /// Runs a case on a pool of this kind, unless real parts are not wanted.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::super::tool;
+use super::wait;
 
 /// Whether tests with real file systems run.
 ///
@@ -37,7 +38,9 @@ impl Disk {
             "btrfs" => &["-q"],
             _ => &["-q", "-F", "-b", "4096"],
         };
-        tool::run_on(&format!("mkfs.{kind}"), quiet, &disk.image()).expect("a file system");
+        // mkfs.btrfs looks at every loop device, and fails at one that goes meanwhile.
+        let make = || tool::run_on(&format!("mkfs.{kind}"), quiet, &disk.image());
+        (1..5).find_map(|_| make().ok()).unwrap_or_else(|| make().expect("a file system"));
         std::fs::create_dir(disk.path()).expect("made");
         disk.mount();
         disk
@@ -59,6 +62,8 @@ impl Disk {
     pub fn cut_power(&self) {
         tool::run_on("xfs_io", &["-x", "-c", "shutdown"], &self.path()).expect("shut down");
         self.unmount();
+        // While anybody still has a file of it, mounting would bring back what was shut down.
+        wait("its device goes", || loops_below(self.folder.path()) == 0);
         self.mount();
     }
 

@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use super::super::{Kind, Pool, Setting, Settings};
-use super::{disk, tree};
-use crate::waiting::until;
+use super::{disk, tree, wait};
 
 /// Where the child finds the state folder, and its setting.
 const STATE: &str = "MUSTER_TEST_POOL_STATE";
@@ -42,11 +41,6 @@ fn start(settings: &Settings) -> Killed {
     command.args(["--exact", "pool::tests::killed::child", "--ignored"]).stdout(Stdio::null()).stderr(Stdio::null());
     command.env(STATE, &settings.state_dir).env(SETTING, settings.setting.to_string());
     Killed(command.spawn().expect("started"))
-}
-
-fn wait(what: &str, mut holds: impl FnMut() -> bool) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-    runtime.block_on(until(what, async || holds()));
 }
 
 fn wait_for(what: &Path, child: &mut Killed) {
