@@ -13,8 +13,9 @@ use tests::harness::host::Host;
 /// Hosts web-1, web-2, …, the first with the scheduler; what they use; their coordinator.
 pub struct Production {
     pub hosts: Vec<Host>,
-    pub fleet: Fleet,
     pub cluster: Cluster,
+    /// Last: the cluster's containers are on its network.
+    pub fleet: Fleet,
 }
 
 impl Production {
@@ -31,7 +32,7 @@ impl Production {
         };
         let started: Vec<Host> = (1..=hosts).map(join).collect();
         let hosts = started.into_iter().map(|host| host.joined(&cluster)).collect();
-        Self { hosts, fleet, cluster }
+        Self { hosts, cluster, fleet }
     }
 
     /// With release 1, which is v1.

@@ -1,83 +1,126 @@
 //! What the example's fleet uses and Muster does not run: PostgreSQL and Redis on a network of their own.
 
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use super::clean::LABEL;
+use super::clean::{self, LABEL};
 use super::cluster::Cluster;
 use super::condition::eventually;
 use super::docker::Engine;
+use super::ranges;
 
-/// The stores, and the network on which a release's containers reach them.
+/// A database for one cluster, and the network on which a release's containers reach it.
 #[derive(Debug)]
 pub struct Fleet {
     /// The network's name.
     pub network: String,
-    name: String,
-    engine: Engine,
+    database: String,
+    stores: Arc<Stores>,
 }
 
-/// Settings of the bot that name them.
-pub const CONFIG: [&str; 2] =
-    ["DATABASE_URL=postgresql://bot:fleet@history:5432/bot", "REDIS_URL=redis://sessions:6379/0"];
-
 impl Fleet {
-    /// Starts them, and sets the bot's configuration to them.
+    /// A database of its own in the stores of this machine's engine, and the bot's configuration set to it.
     #[must_use]
     pub fn start(cluster: &Cluster) -> Self {
-        Self::on(cluster, Engine::default())
+        Self::within(cluster, Stores::shared())
     }
 
-    /// On this engine.
-    ///
-    /// # Panics
-    /// They do not come up.
+    /// The same with stores of its own on this engine, which goes with them.
     #[must_use]
     pub fn on(cluster: &Cluster, engine: Engine) -> Self {
-        let name = cluster.name();
-        let fleet = Self { network: format!("{name}-stores"), name, engine };
-        let label = fleet.label();
-        fleet.make_network();
-        let run = |alias: &str, more: &[&str]| {
-            let name = format!("{}-{alias}", fleet.name);
-            let common = [
-                "run",
-                "-d",
-                // As servers of their own would, they come back with their host.
-                "--restart",
-                "always",
-                "--name",
-                &name,
-                "--label",
-                &label,
-                "--network",
-                &fleet.network,
-                "--network-alias",
-                alias,
-            ];
-            fleet.engine.run(&[&common, more].concat());
-        };
-        let postgres = [
-            "-e",
-            "POSTGRES_USER=bot",
-            "-e",
-            "POSTGRES_PASSWORD=fleet",
-            "-e",
-            "POSTGRES_DB=bot",
-            "-e",
-            "STAND_IN_COPIES=1",
-            "postgres:15",
-        ];
-        run("history", &postgres);
-        run("sessions", &["redis:7"]);
-        let container = format!("{}-history", fleet.name);
-        eventually(Duration::from_secs(30), "PostgreSQL of the fleet", || {
-            fleet.engine.try_run(&["exec", &container, "pg_isready", "-q", "-h", "127.0.0.1", "-U", "bot"])
-        });
-        cluster.muster(&["config", "set", "bot/production", CONFIG[0], CONFIG[1]]).ok();
+        Self::within(cluster, Arc::new(Stores::start(cluster.name(), engine, None)))
+    }
+
+    fn within(cluster: &Cluster, stores: Arc<Stores>) -> Self {
+        let database = cluster.name().replace('-', "_");
+        let fleet = Self { network: stores.network.clone(), database, stores };
+        fleet.stores.make_database(&fleet.database);
+        let sessions = "REDIS_URL=redis://sessions:6379/0";
+        cluster.muster(&["config", "set", "bot/production", &fleet.history(), sessions]).ok();
         fleet
     }
 
-    /// Of all that belongs to it.
+    /// The bot's setting that names its database.
+    fn history(&self) -> String {
+        format!("DATABASE_URL=postgresql://bot:fleet@history:5432/{}", self.database)
+    }
+
+    /// Its engine lost its networks: they are made again, and what was on them is put there.
+    ///
+    /// # Panics
+    /// It fails.
+    pub fn mend(&self) {
+        self.stores.mend();
+    }
+
+    /// The example's own check: no two of its scheduler's intervals overlap. Returns how many there were.
+    ///
+    /// # Panics
+    /// Two overlap.
+    pub fn scheduler_never_doubled(&self) -> u64 {
+        let (label, history) = (self.stores.label(), self.history());
+        let place = ["run", "--rm", "--network", &self.network, "--label", &label, "-e", &history];
+        let check = ["bot:v2", "python", "-m", "bot.scheduler", "--check"];
+        let checked = self.stores.engine.try_run(&[place.as_slice(), &check].concat());
+        let told = checked.unwrap_or_else(|why| panic!("the scheduler's intervals overlap: {why}"));
+        told.split(" runs").next().and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("{told}"))
+    }
+}
+
+/// PostgreSQL and Redis on one engine.
+#[derive(Debug)]
+struct Stores {
+    network: String,
+    name: String,
+    engine: Engine,
+    /// What tells a later process that this one had them; none: they go with their engine.
+    folder: Option<PathBuf>,
+}
+
+/// Those of this machine's engine, while a fleet uses them.
+static SHARED: Mutex<Weak<Stores>> = Mutex::new(Weak::new());
+
+impl Stores {
+    fn shared() -> Arc<Self> {
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(stores) = shared.upgrade() {
+            return stores;
+        }
+        let folder = clean::folder(ranges::next_cluster());
+        std::fs::create_dir(&folder).expect("a folder");
+        let stores = Arc::new(Self::start(clean::name(&folder), Engine::default(), Some(folder)));
+        *shared = Arc::downgrade(&stores);
+        stores
+    }
+
+    fn start(name: String, engine: Engine, folder: Option<PathBuf>) -> Self {
+        let stores = Self { network: format!("{name}-stores"), name, engine, folder };
+        stores.make_network();
+        let postgres =
+            ["POSTGRES_USER=bot", "POSTGRES_PASSWORD=fleet", "STAND_IN_COPIES=1"].map(|setting| ["-e", setting]);
+        stores.run("history", &[postgres.as_flattened(), &["postgres:15"]].concat());
+        stores.run("sessions", &["redis:7"]);
+        let container = stores.container("history");
+        eventually(Duration::from_secs(30), "PostgreSQL of the fleet", || {
+            stores.engine.try_run(&["exec", &container, "pg_isready", "-q", "-h", "127.0.0.1", "-U", "bot"])
+        });
+        stores
+    }
+
+    fn run(&self, alias: &str, more: &[&str]) {
+        let (name, label) = (self.container(alias), self.label());
+        // As servers of their own would, they come back with their host.
+        let common = ["run", "-d", "--restart", "always", "--name", &name, "--label", &label];
+        let place = ["--network", &self.network, "--network-alias", alias];
+        self.engine.run(&[common.as_slice(), &place, more].concat());
+    }
+
+    fn container(&self, alias: &str) -> String {
+        format!("{}-{alias}", self.name)
+    }
+
+    /// Of all that belongs to them.
     fn label(&self) -> String {
         format!("{LABEL}={}", self.name)
     }
@@ -87,14 +130,10 @@ impl Fleet {
         self.engine.run(&["network", "create", "--internal", "--label", &label, &self.network]);
     }
 
-    /// Its engine lost its networks: they are made again, and what was on them is put there.
-    ///
-    /// # Panics
-    /// It fails.
-    pub fn mend(&self) {
+    fn mend(&self) {
         self.make_network();
         for alias in ["history", "sessions"] {
-            let container = format!("{}-{alias}", self.name);
+            let container = self.container(alias);
             // What it remembers is the network that is gone.
             self.engine.run(&["network", "disconnect", "--force", &self.network, &container]);
             self.engine.run(&["network", "connect", "--alias", alias, &self.network, &container]);
@@ -102,38 +141,16 @@ impl Fleet {
         }
     }
 
-    /// What a query on the fleet's database answers, unaligned.
-    ///
-    /// # Panics
-    /// It fails.
-    #[must_use]
-    pub fn query(&self, sql: &str) -> String {
-        let container = format!("{}-history", self.name);
-        self.engine.run(&["exec", &container, "psql", "-h", "127.0.0.1", "-U", "bot", "-d", "bot", "-Atc", sql])
+    fn make_database(&self, name: &str) {
+        let (container, sql) = (self.container("history"), format!("CREATE DATABASE {name}"));
+        self.engine.run(&["exec", &container, "psql", "-U", "bot", "-qc", &sql]);
     }
+}
 
-    /// The example's own check: no two of its scheduler's intervals overlap. Returns how many there were.
-    ///
-    /// # Panics
-    /// Two overlap.
-    pub fn scheduler_never_doubled(&self) -> u64 {
-        let label = self.label();
-        let checked = self.engine.try_run(&[
-            "run",
-            "--rm",
-            "--network",
-            &self.network,
-            "--label",
-            &label,
-            "-e",
-            CONFIG[0],
-            "bot:v2",
-            "python",
-            "-m",
-            "bot.scheduler",
-            "--check",
-        ]);
-        let told = checked.unwrap_or_else(|why| panic!("the scheduler's intervals overlap: {why}"));
-        told.split(" runs").next().and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("{told}"))
+impl Drop for Stores {
+    fn drop(&mut self) {
+        if let Some(folder) = &self.folder {
+            clean::cluster(folder);
+        }
     }
 }
