@@ -76,6 +76,19 @@ fn lints_are_expected_with_a_reason_and_never_allowed() {
 }
 
 #[test]
+fn documentation_has_no_code_that_nobody_runs() {
+    // `doctest = false`: there were none, and to look for them took seconds.
+    let fence = ["``", "`"].concat();
+    let found: Vec<String> = files(".rs")
+        .iter()
+        .flat_map(|file| file.lines().map(move |(number, line)| (file, number, line.trim_start())))
+        .filter(|(_, _, line)| (line.starts_with("///") || line.starts_with("//!")) && line.contains(&fence))
+        .map(|(file, number, line)| format!("{}:{number}: {line}", file.path))
+        .collect();
+    none("write a test", &found);
+}
+
+#[test]
 fn nothing_is_left_to_be_done() {
     let open = [["todo", "!("].concat(), ["unimplemented", "!("].concat(), ["dbg", "!("].concat()];
     none("finish these", &lines(&files(".rs"), |line| open.iter().any(|call| line.contains(call))));

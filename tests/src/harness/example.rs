@@ -7,13 +7,15 @@ use std::sync::OnceLock;
 
 use super::binaries::root;
 use super::cluster::Cluster;
+use super::docker::Engine;
 
-/// Repository and commits of v1, v2 and v3.
+/// Repository, commits and images of v1, v2 and v3.
 #[derive(Debug)]
 pub struct Example {
     /// The git repository.
     pub repository: PathBuf,
-    commits: BTreeMap<String, String>,
+    /// By version, the commit and the id of the image.
+    versions: BTreeMap<String, (String, String)>,
 }
 
 impl Example {
@@ -30,12 +32,13 @@ impl Example {
             let out =
                 Command::new(root().join("examples/bot/releases.sh")).arg(&folder).output().expect("releases.sh runs");
             assert!(out.status.success(), "releases.sh: {}", String::from_utf8_lossy(&out.stderr));
-            let commits = String::from_utf8_lossy(&out.stdout)
-                .lines()
-                .filter_map(|line| line.split_once(' '))
-                .map(|(version, rest)| (version.to_owned(), rest.split(' ').next().unwrap_or_default().to_owned()))
-                .collect();
-            Self { repository: folder.join("bot"), commits }
+            let printed = String::from_utf8_lossy(&out.stdout);
+            let words = printed.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+            let versions = words.filter_map(|words| match words[..] {
+                [version, commit, image] => Some((version.to_owned(), (commit.to_owned(), image.to_owned()))),
+                _ => None,
+            });
+            Self { repository: folder.join("bot"), versions: versions.collect() }
         })
     }
 
@@ -45,7 +48,34 @@ impl Example {
     /// There is no such version.
     #[must_use]
     pub fn commit(&self, version: &str) -> &str {
-        self.commits.get(version).unwrap_or_else(|| panic!("the example has no {version}"))
+        &self.version(version).0
+    }
+
+    fn version(&self, version: &str) -> &(String, String) {
+        self.versions.get(version).unwrap_or_else(|| panic!("the example has no {version}"))
+    }
+
+    /// The archive of a version's image: to write one takes a second of processor time, so it lies beside the repository
+    /// until the image is another.
+    fn archive(&self, version: &str) -> PathBuf {
+        let folder = self.repository.with_file_name("archives");
+        let image = self.version(version).1.trim_start_matches("sha256:");
+        let start = format!("{version}-");
+        let archive = folder.join(format!("{start}{image}.tar"));
+        if !archive.exists() {
+            std::fs::create_dir_all(&folder).expect("a folder");
+            for old in std::fs::read_dir(&folder).expect("a folder").flatten() {
+                if old.file_name().to_string_lossy().starts_with(&start) {
+                    let _ = std::fs::remove_file(old.path());
+                }
+            }
+            let unfinished = tempfile::NamedTempFile::new_in(&folder).expect("a file");
+            let path = unfinished.path().to_string_lossy();
+            Engine::default().run(&["save", "-o", &path, &format!("bot:{version}")]);
+            // Whole, or not at all; `docker save` has replaced the file by another of its name.
+            std::fs::rename(unfinished.path(), &archive).expect("moved");
+        }
+        archive
     }
 
     /// A working copy of a version in `folder`.
@@ -104,13 +134,8 @@ pub(super) fn register(cluster: &Cluster) {
     // The path of the archive in the caches of test hosts is allowed by their policies.
     cluster.muster(&["app", "apply", "--repository", &repository]).within(&folder).ok();
     for version in ["v1", "v2", "v3"] {
-        let archive = scratch.path().join(format!("{version}.tar"));
-        super::docker::Engine::default().run(&["save", "-o", &archive.to_string_lossy(), &format!("bot:{version}")]);
-        let commit = example.commit(version);
-        let archive = archive.to_string_lossy().into_owned();
-        cluster
-            .muster(&["build", "register", "bot", commit, "--muster-yaml", "muster.yaml", "--archive", &archive])
-            .within(&folder)
-            .ok();
+        let (archive, commit) = (example.archive(version), example.commit(version));
+        let build = ["build", "register", "bot", commit, "--muster-yaml", "muster.yaml", "--archive"];
+        cluster.muster(&[build.as_slice(), &[&archive.to_string_lossy()]].concat()).within(&folder).ok();
     }
 }

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::{Stats, run};
 
 /// Scenarios of every `./test`; `cargo run -p tests --release --bin simulate` runs as many as one likes.
-const SCENARIOS: u64 = 600;
+const SCENARIOS: u64 = 400;
 
 /// Runs scenarios on all cores; the first broken invariant ends the test with its seed.
 fn many(scenarios: u64) -> Stats {
