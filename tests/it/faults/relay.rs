@@ -52,5 +52,5 @@ fn only_what_was_open_breaks_and_the_port_is_back_at_once() {
     assert!(back < 2.0, "it was away for {back} s");
     assert_eq!(hosts[0].processes("relay"), new);
     production.all_run(1);
-    assert_eq!(production.fleet.scheduler_never_doubled(), 1);
+    assert_eq!(production.fleet.scheduler_never_doubled(1), 1);
 }

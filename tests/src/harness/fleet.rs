@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::clean::{self, LABEL};
 use super::cluster::Cluster;
-use super::condition::eventually;
+use super::condition::{SOON, eventually};
 use super::docker::Engine;
 use super::ranges;
 
@@ -35,7 +35,7 @@ impl Fleet {
     fn within(cluster: &Cluster, stores: Arc<Stores>) -> Self {
         let database = cluster.name().replace('-', "_");
         let fleet = Self { network: stores.network.clone(), database, stores };
-        fleet.stores.make_database(&fleet.database);
+        fleet.stores.ask("bot", &format!("CREATE DATABASE {}", fleet.database)).expect("a database");
         let sessions = "REDIS_URL=redis://sessions:6379/0";
         cluster.muster(&["config", "set", "bot/production", &fleet.history(), sessions]).ok();
         fleet
@@ -54,11 +54,23 @@ impl Fleet {
         self.stores.mend();
     }
 
-    /// The example's own check: no two of its scheduler's intervals overlap. Returns how many there were.
+    /// Waits until the scheduler has begun so many times, as it writes down itself a moment after its container runs.
     ///
     /// # Panics
-    /// Two overlap.
-    pub fn scheduler_never_doubled(&self) -> u64 {
+    /// It did not.
+    pub fn scheduler_begins(&self, times: u64) {
+        eventually(SOON, &format!("the scheduler begins {times} times"), || {
+            let begun = self.stores.ask(&self.database, "SELECT count(*) FROM scheduler_runs")?;
+            if begun.trim().parse().is_ok_and(|begun: u64| begun >= times) { Ok(()) } else { Err(begun) }
+        });
+    }
+
+    /// The example's own check: of so many intervals of its scheduler, or more, no two overlap. Returns how many there were.
+    ///
+    /// # Panics
+    /// Two overlap, or there were fewer.
+    pub fn scheduler_never_doubled(&self, at_least: u64) -> u64 {
+        self.scheduler_begins(at_least);
         let (label, history) = (self.stores.label(), self.history());
         let place = ["run", "--rm", "--network", &self.network, "--label", &label, "-e", &history];
         let check = ["bot:v2", "python", "-m", "bot.scheduler", "--check"];
@@ -141,9 +153,9 @@ impl Stores {
         }
     }
 
-    fn make_database(&self, name: &str) {
-        let (container, sql) = (self.container("history"), format!("CREATE DATABASE {name}"));
-        self.engine.run(&["exec", &container, "psql", "-U", "bot", "-qc", &sql]);
+    fn ask(&self, database: &str, sql: &str) -> Result<String, String> {
+        let container = self.container("history");
+        self.engine.try_run(&["exec", &container, "psql", "-U", "bot", "-d", database, "-Atqc", sql])
     }
 }
 
