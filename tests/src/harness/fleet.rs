@@ -26,7 +26,7 @@ impl Fleet {
         Self::within(cluster, Stores::shared())
     }
 
-    /// The same with stores of its own on this engine, which goes with them.
+    /// The same with stores of its own on this engine, with which they go.
     #[must_use]
     pub fn on(cluster: &Cluster, engine: Engine) -> Self {
         Self::within(cluster, Arc::new(Stores::start(cluster.name(), engine, None)))
