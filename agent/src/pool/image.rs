@@ -127,20 +127,15 @@ impl Image {
         let Some(device) = self.device() else { return Ok(()) };
         let busy = |why| Error::Busy { root: self.root.clone(), why };
         // Whoever starts a program shares its open files with it for an instant.
-        let mut tries = 1;
-        while let Err(why) = tool::run_on("umount", &[], &self.root) {
-            if tries == GO_TIMES || !why.to_string().contains("target is busy") {
-                return Err(busy(why.to_string()));
-            }
-            tries += 1;
-            std::thread::sleep(GO_PAUSE);
-        }
+        let mut unmounted = Ok(String::new());
+        patiently(|| {
+            unmounted = tool::run_on("umount", &[], &self.root);
+            !unmounted.as_ref().is_err_and(|why| why.to_string().contains("target is busy"))
+        });
+        unmounted.map_err(|why| busy(why.to_string()))?;
         // The kernel lets go of the device by itself, a moment later.
-        for _ in 0..GO_TIMES {
-            if !self.backs(&device) {
-                return Ok(());
-            }
-            std::thread::sleep(GO_PAUSE);
+        if patiently(|| !self.backs(&device)) {
+            return Ok(());
         }
         Err(busy("a container still has a folder of it".to_owned()))
     }
@@ -195,6 +190,17 @@ impl Image {
     pub fn trim(&self) -> Result<()> {
         tool::run_on("fstrim", &[], &self.root).map(|_| ())
     }
+}
+
+/// Whether it is so at once or soon.
+fn patiently(mut is: impl FnMut() -> bool) -> bool {
+    for _ in 1..GO_TIMES {
+        if is() {
+            return true;
+        }
+        std::thread::sleep(GO_PAUSE);
+    }
+    is()
 }
 
 /// The source of the mount that a line of `mountinfo` is about, if it is at `root`.

@@ -32,7 +32,7 @@ fn cut_off_while_it_is_checked_a_host_undoes_by_itself_and_is_brought_forward_wh
     let cluster = Cluster::with(&Options { example: true, everywhere: Some(port), ..Options::default() });
     let engine = tests::harness::docker::Engine::at(&namespace.engine);
     let fleet = Fleet::on(&cluster, engine);
-    let host = cluster.host("edge-1").member(&fleet.network, true).inside(&namespace).join();
+    let host = cluster.host("edge-1").member(fleet.network(), true).inside(&namespace).join();
     let rollout = |version: &str| {
         let settings =
             ["min_healthy_time=3s", "bake_time=0s", "final_bake_time=0s", "confirm_deadline=5s", "drain_timeout=2s"];

@@ -27,7 +27,7 @@ impl Edge {
         let port = u16::try_from(10_000 + 1000 * (u32::from(index) % 2) + std::process::id() % 1000).expect("a port");
         let cluster = Cluster::with(&Options { example: true, everywhere: Some(port), ..Options::default() });
         let fleet = Fleet::on(&cluster, Engine::at(&namespace.engine));
-        let host = cluster.host("edge-1").member(&fleet.network, true).inside(&namespace).join();
+        let host = cluster.host("edge-1").member(fleet.network(), true).inside(&namespace).join();
         Self { namespace, fleet, host, cluster }
     }
 

@@ -28,7 +28,7 @@ impl Production {
     pub fn within(cluster: Cluster, hosts: usize) -> Self {
         let fleet = Fleet::start(&cluster);
         let join = |number: usize| {
-            cluster.host(&format!("web-{number}")).member(&fleet.network, number == 1).label("role", "test").start()
+            cluster.host(&format!("web-{number}")).member(fleet.network(), number == 1).label("role", "test").start()
         };
         let started: Vec<Host> = (1..=hosts).map(join).collect();
         let hosts = started.into_iter().map(|host| host.joined(&cluster)).collect();

@@ -77,7 +77,7 @@ fn lints_are_expected_with_a_reason_and_never_allowed() {
 
 #[test]
 fn documentation_has_no_code_that_nobody_runs() {
-    // `doctest = false`: there were none, and to look for them took seconds.
+    // `./test` runs no doc-tests.
     let fence = ["``", "`"].concat();
     let found: Vec<String> = files(".rs").iter().flat_map(|file| fenced_code(file, &fence)).collect();
     none("write a test, or mark it as `text`", &found);

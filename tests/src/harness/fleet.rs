@@ -13,8 +13,6 @@ use super::ranges;
 /// A database for one cluster, and the network on which a release's containers reach it.
 #[derive(Debug)]
 pub struct Fleet {
-    /// The network's name.
-    pub network: String,
     database: String,
     stores: Arc<Stores>,
 }
@@ -34,11 +32,17 @@ impl Fleet {
 
     fn within(cluster: &Cluster, stores: Arc<Stores>) -> Self {
         let database = cluster.name().replace('-', "_");
-        let fleet = Self { network: stores.network.clone(), database, stores };
+        let fleet = Self { database, stores };
         fleet.stores.ask("bot", &format!("CREATE DATABASE {}", fleet.database)).expect("a database");
         let sessions = "REDIS_URL=redis://sessions:6379/0";
         cluster.muster(&["config", "set", "bot/production", &fleet.history(), sessions]).ok();
         fleet
+    }
+
+    /// The network's name.
+    #[must_use]
+    pub fn network(&self) -> &str {
+        &self.stores.network
     }
 
     /// The bot's setting that names its database.
@@ -72,11 +76,13 @@ impl Fleet {
     pub fn scheduler_never_doubled(&self, at_least: u64) -> u64 {
         self.scheduler_begins(at_least);
         let (label, history) = (self.stores.label(), self.history());
-        let place = ["run", "--rm", "--network", &self.network, "--label", &label, "-e", &history];
+        let place = ["run", "--rm", "--network", self.network(), "--label", &label, "-e", &history];
         let check = ["bot:v2", "python", "-m", "bot.scheduler", "--check"];
         let checked = self.stores.engine.try_run(&[place.as_slice(), &check].concat());
         let told = checked.unwrap_or_else(|why| panic!("the scheduler's intervals overlap: {why}"));
-        told.split(" runs").next().and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("{told}"))
+        let runs = told.split(" runs").next().and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("{told}"));
+        assert!(runs >= at_least, "{told}");
+        runs
     }
 }
 
